@@ -1,0 +1,79 @@
+/**
+ * Dimensions that may be unknown until a run: whole numbers, or products of a number and symbols written canonically,
+ * "4*M" or "B*T". A sum of unlike terms becomes one symbol of its own, "(S+T)".
+ */
+import { InternalError } from "../utils/errors.ts";
+
+export type Dim = number | string;
+export type Shape = readonly Dim[];
+
+interface Monomial {
+  readonly factor: number;
+  readonly symbols: readonly string[];
+}
+
+function parse(dim: Dim): Monomial {
+  if (typeof dim === "number") return { factor: dim, symbols: [] };
+  const parts = dim.split("*");
+  const factor = /^\d+$/.test(parts[0] ?? "") ? Number(parts.shift()) : 1;
+  return { factor, symbols: parts };
+}
+
+function format({ factor, symbols }: Monomial): Dim {
+  if (symbols.length === 0 || factor === 0) return factor;
+  const sorted = [...symbols].sort();
+  return factor === 1 ? sorted.join("*") : [factor, ...sorted].join("*");
+}
+
+/** The symbols of a dimension, each as often as it is a factor: "2*B*T" -> ["B", "T"]. */
+export const symbolsOf = (dim: Dim): readonly string[] => parse(dim).symbols;
+
+/** The whole-number factor of a dimension: "2*B*T" -> 2. */
+export const factorOf = (dim: Dim): number => parse(dim).factor;
+
+export function mulDims(...dims: readonly Dim[]): Dim {
+  const parts = dims.map(parse);
+  return format({ factor: parts.reduce((f, p) => f * p.factor, 1), symbols: parts.flatMap((p) => p.symbols) });
+}
+
+/** Exact quotient. @throws InternalError when `divisor` does not divide `dim` for every value of the symbols */
+export function divDims(dim: Dim, divisor: Dim): Dim {
+  const whole = parse(dim);
+  const part = parse(divisor);
+  const rest = [...whole.symbols];
+  for (const symbol of part.symbols) {
+    const at = rest.indexOf(symbol);
+    if (at < 0) throw new InternalError(`${dim} is not a multiple of ${divisor}`);
+    rest.splice(at, 1);
+  }
+  if (whole.factor % part.factor !== 0) throw new InternalError(`${dim} is not a multiple of ${divisor}`);
+  return format({ factor: whole.factor / part.factor, symbols: rest });
+}
+
+export function addDims(a: Dim, b: Dim): Dim {
+  const [x, y] = [parse(a), parse(b)];
+  if (x.factor === 0) return b;
+  if (y.factor === 0) return a;
+  if ([...x.symbols].sort().join() === [...y.symbols].sort().join()) {
+    return format({ factor: x.factor + y.factor, symbols: x.symbols });
+  }
+  return `(${[a, b].map(String).sort().join("+")})`;
+}
+
+/** Number of elements, as a dimension. */
+export const sizeOf = (shape: Shape): Dim => mulDims(...shape);
+
+export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((dim, i) => dim === b[i]);
+
+/** Shape of an element-wise result under numpy's broadcasting, or null when the two do not fit. */
+export function broadcast(a: Shape, b: Shape): Shape | null {
+  const rank = Math.max(a.length, b.length);
+  const out: Dim[] = [];
+  for (let i = 0; i < rank; i++) {
+    const x = a[i - rank + a.length] ?? 1;
+    const y = b[i - rank + b.length] ?? 1;
+    if (x !== y && x !== 1 && y !== 1) return null;
+    out.push(x === 1 ? y : x);
+  }
+  return out;
+}

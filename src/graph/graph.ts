@@ -1,0 +1,120 @@
+/**
+ * The graph: named values and the nodes that make them, in the order in which they run.
+ *
+ * Letters of shapes, everywhere in this project:
+ * B batch · T tokens · D hidden · H query heads · K key/value heads · Dh head size · F feed-forward · V vocabulary ·
+ * N supervised rows · M merged image tokens · P patches (4*M) · Dv vision hidden · R LoRA rank · S cached tokens.
+ */
+import { InternalError } from "../utils/errors.ts";
+import type { Shape } from "./dim.ts";
+import type { AttrsOf, InputsOf, Op } from "./ops.ts";
+import { inferOutputs } from "./shapes.ts";
+
+export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "uint32" | "bool";
+
+export interface Value {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+export interface NodeOf<O extends Op> {
+  readonly op: O;
+  readonly inputs: InputsOf<O>;
+  readonly attrs: AttrsOf<O>;
+  readonly outputs: readonly Value[];
+}
+export type Node = { [O in Op]: NodeOf<O> }[Op];
+
+/** Numbers that belong to the graph itself. */
+export interface Constant {
+  readonly value: Value;
+  readonly data: readonly number[];
+}
+
+/** A tensor that lies in a file: never read by us, only pointed at. */
+export interface Weight {
+  readonly value: Value;
+  /** File name relative to the folder that the session is given. */
+  readonly location: string;
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+/** A graph under construction. Every append infers and checks shapes, so that a mistake shows where it is made. */
+export class Graph {
+  readonly inputs: Value[] = [];
+  readonly constants: Constant[] = [];
+  readonly weights: Weight[] = [];
+  readonly nodes: Node[] = [];
+  readonly outputs: { readonly name: string; readonly value: Value }[] = [];
+  readonly #names = new Set<string>();
+  readonly #constants = new Map<string, Value>();
+  #scope = "";
+
+  constructor(readonly name: string) {}
+
+  /** Nodes appended inside `build` are named `<scope>/...`: `graph.within("layers.3/self_attn", () => ...)`. */
+  within<T>(scope: string, build: () => T): T {
+    const outer = this.#scope;
+    this.#scope = outer ? `${outer}/${scope}` : scope;
+    try {
+      return build();
+    } finally {
+      this.#scope = outer;
+    }
+  }
+
+  input(name: string, dtype: DType, shape: Shape): Value {
+    const value = { name: this.#claim(name), dtype, shape };
+    this.inputs.push(value);
+    return value;
+  }
+
+  weight(weight: Omit<Weight, "value"> & { name: string; dtype: DType; shape: readonly number[] }): Value {
+    const value = { name: this.#claim(weight.name), dtype: weight.dtype, shape: weight.shape };
+    this.weights.push({ value, location: weight.location, offset: weight.offset, byteLength: weight.byteLength });
+    return value;
+  }
+
+  /** The same numbers asked for twice are stored once. */
+  constant(data: readonly number[], shape: readonly number[], dtype: DType = "float32"): Value {
+    const key = `${dtype}[${shape}]${data}`;
+    const known = this.#constants.get(key);
+    if (known) return known;
+    const value = { name: this.#unused("const"), dtype, shape };
+    this.constants.push({ value, data });
+    this.#constants.set(key, value);
+    return value;
+  }
+
+  append<O extends Op>(op: O, inputs: InputsOf<O>, attrs: AttrsOf<O>): readonly Value[] {
+    const base = this.#unused(this.#scope ? `${this.#scope}/${op}` : op);
+    const outputs = inferOutputs(op, inputs, attrs).map((out, i) => ({
+      ...out,
+      name: i === 0 ? base : this.#claim(`${base}.${out.suffix}`),
+    }));
+    // The union of node types cannot be built from a generic one; op, inputs and attrs fit by this method's own types.
+    this.nodes.push({ op, inputs, attrs, outputs } as unknown as Node);
+    return outputs;
+  }
+
+  /** Makes `value` an output called `name`. */
+  output(name: string, value: Value): void {
+    if (this.outputs.some((known) => known.name === name))
+      throw new InternalError(`graph ${this.name} has two outputs "${name}"`);
+    this.outputs.push({ name, value });
+  }
+
+  #claim(name: string): string {
+    if (this.#names.has(name)) throw new InternalError(`graph ${this.name} has two values "${name}"`);
+    this.#names.add(name);
+    return name;
+  }
+
+  #unused(base: string): string {
+    let name = base;
+    for (let i = 1; this.#names.has(name); i++) name = `${base}_${i}`;
+    return this.#claim(name);
+  }
+}

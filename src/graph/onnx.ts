@@ -1,0 +1,190 @@
+/** The only door to protobuf: a Graph becomes the bytes of an ONNX model, its weights staying in their files. Source: onnx.proto (ONNX 1.17). */
+import { InternalError, required } from "../utils/errors.ts";
+import type { Shape } from "./dim.ts";
+import type { DType, Graph, Node, Value } from "./graph.ts";
+import { type Attribute, lower, ONNX_DTYPES, type Writer } from "./lowering.ts";
+import { Message } from "./protobuf.ts";
+
+const IR_VERSION = 10;
+const ONNX_OPSET = 21; // Gelu needs 20, and every runtime since 1.20 reads 21
+const MICROSOFT_OPSET = 1;
+
+// AttributeProto.AttributeType
+const FLOAT = 1;
+const INT = 2;
+const STRING = 3;
+const INTS = 7;
+
+function attributeProto(name: string, value: Attribute): Message {
+  const proto = new Message().string(1, name);
+  if (typeof value === "number") return proto.int(3, value).int(20, INT);
+  if (typeof value === "string") return proto.string(4, value).int(20, STRING);
+  if ("float" in value) return proto.float(2, value.float).int(20, FLOAT);
+  for (const item of value) proto.int(8, item);
+  return proto.int(20, INTS);
+}
+
+function rawData(data: readonly number[], dtype: DType): Uint8Array {
+  const bytes = (view: ArrayBufferView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  switch (dtype) {
+    case "float32":
+      return bytes(Float32Array.from(data));
+    case "int64":
+      return bytes(BigInt64Array.from(data, BigInt));
+    case "int32":
+      return bytes(Int32Array.from(data));
+    case "uint32":
+      return bytes(Uint32Array.from(data));
+    case "bool":
+      return Uint8Array.from(data);
+    default:
+      throw new InternalError(`constants of type ${dtype} are not written`);
+  }
+}
+
+function tensorProto(name: string, shape: readonly number[], dtype: DType): Message {
+  const proto = new Message().int(2, ONNX_DTYPES[dtype]).string(8, name);
+  for (const dim of shape) proto.int(1, dim);
+  return proto;
+}
+
+function externalTensor(name: string, value: Value, place: Readonly<Record<string, string>>): Message {
+  const proto = tensorProto(name, value.shape as readonly number[], value.dtype).int(14, 1);
+  for (const [key, text] of Object.entries(place)) proto.message(13, new Message().string(1, key).string(2, text));
+  return proto;
+}
+
+function valueInfo(name: string, dtype: DType, shape: Shape): Message {
+  const dims = new Message();
+  for (const dim of shape)
+    dims.message(1, typeof dim === "number" ? new Message().int(1, dim) : new Message().string(2, dim));
+  const tensorType = new Message().int(1, ONNX_DTYPES[dtype]).message(2, dims);
+  return new Message().string(1, name).message(2, new Message().message(1, tensorType));
+}
+
+/** Collects the parts of a GraphProto while the nodes are lowered. */
+class GraphWriter implements Writer {
+  readonly proto = new Message();
+  readonly #sources: ReadonlyMap<string, readonly [input: string, axis: number]>;
+  readonly #made = new Map<string, string>();
+  #count = 0;
+
+  constructor(graph: Graph) {
+    const sources = new Map<string, readonly [string, number]>();
+    for (const { name, shape } of graph.inputs) {
+      shape.forEach((dim, axis) => {
+        if (typeof dim === "string" && !dim.includes("*") && !sources.has(dim)) sources.set(dim, [name, axis]);
+      });
+    }
+    this.#sources = sources;
+  }
+
+  node(
+    opType: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    attributes: Readonly<Record<string, Attribute>> = {},
+    domain = "",
+  ): void {
+    const proto = new Message();
+    for (const input of inputs) proto.string(1, input);
+    for (const output of outputs) proto.string(2, output);
+    proto.string(3, outputs[0] ?? "").string(4, opType);
+    for (const [name, value] of Object.entries(attributes)) proto.message(5, attributeProto(name, value));
+    if (domain) proto.string(7, domain);
+    this.proto.message(1, proto);
+  }
+
+  value(
+    opType: string,
+    inputs: readonly string[],
+    attributes?: Readonly<Record<string, Attribute>>,
+    domain?: string,
+  ): string {
+    const name = `lowered/${opType}_${this.#count++}`;
+    this.node(opType, inputs, [name], attributes, domain);
+    return name;
+  }
+
+  constant(data: readonly number[], shape: readonly number[], dtype: DType): string {
+    return this.once(`const ${dtype} [${shape}] ${data}`, () => {
+      const name = `lowered/const_${this.#count++}`;
+      this.proto.message(5, tensorProto(name, shape, dtype).bytes(9, rawData(data, dtype)));
+      return name;
+    });
+  }
+
+  symbol(symbol: string): string {
+    const [input, axis] = required(this.#sources.get(symbol), `an input with the dimension ${symbol}`);
+    return this.once(`symbol ${symbol}`, () => this.value("Shape", [input], { start: axis, end: axis + 1 }));
+  }
+
+  once(key: string, make: () => string): string {
+    const known = this.#made.get(key);
+    if (known !== undefined) return known;
+    const name = make();
+    this.#made.set(key, name);
+    return name;
+  }
+}
+
+/** Outputs keep their own names: the value is renamed where a node makes it, else (an input, or a second name) copied. */
+function outputNames(graph: Graph): Map<Value, string> {
+  const made = new Set(graph.nodes.flatMap((node) => node.outputs));
+  const names = new Map<Value, string>();
+  for (const { name, value } of graph.outputs) if (made.has(value) && !names.has(value)) names.set(value, name);
+  return names;
+}
+
+/** Nodes that some output depends on: a builder may leave unused ones behind. */
+function usedNodes(graph: Graph): readonly Node[] {
+  const wanted = new Set(graph.outputs.map((output) => output.value));
+  const used = graph.nodes.toReversed().filter((node) => {
+    const isUsed = node.outputs.some((output) => wanted.has(output));
+    if (isUsed) for (const input of node.inputs) wanted.add(input);
+    return isUsed;
+  });
+  return used.reverse();
+}
+
+/**
+ * Encodes the graph. Weights become external data: `location` is relative to the folder named when the session opens.
+ * @returns the bytes of a ModelProto
+ */
+export function encodeOnnx(graph: Graph): Uint8Array {
+  const writer = new GraphWriter(graph);
+  const renamed = outputNames(graph);
+  const nameOf = (value: Value): string => renamed.get(value) ?? value.name;
+  const { proto } = writer;
+  proto.string(2, graph.name);
+  const nodes = usedNodes(graph);
+  const used = new Set([...nodes.flatMap((node) => [...node.inputs]), ...graph.outputs.map((output) => output.value)]);
+  for (const { name, dtype, shape } of graph.inputs) proto.message(11, valueInfo(name, dtype, shape));
+  for (const { value, location, offset, byteLength } of graph.weights) {
+    if (used.has(value))
+      proto.message(
+        5,
+        externalTensor(value.name, value, { location, offset: String(offset), length: String(byteLength) }),
+      );
+  }
+  for (const { value, data } of graph.constants) {
+    if (used.has(value))
+      proto.message(
+        5,
+        tensorProto(value.name, value.shape as readonly number[], value.dtype).bytes(9, rawData(data, value.dtype)),
+      );
+  }
+  for (const node of nodes) lower(writer, node, node.inputs.map(nameOf), node.outputs.map(nameOf));
+  for (const { name, value } of graph.outputs) {
+    if (nameOf(value) !== name) writer.node("Identity", [nameOf(value)], [name]);
+    proto.message(12, valueInfo(name, value.dtype, value.shape));
+  }
+  const opset = (domain: string, version: number): Message => new Message().string(1, domain).int(2, version);
+  return new Message()
+    .int(1, IR_VERSION)
+    .string(2, "qwen3-vl-finetune")
+    .message(7, proto)
+    .message(8, opset("", ONNX_OPSET))
+    .message(8, opset("com.microsoft", MICROSOFT_OPSET))
+    .encode();
+}

@@ -1,0 +1,86 @@
+/** Every operation that a graph may hold: its inputs and attributes. Shape rules, gradient rules and the ONNX form are tables over this one. */
+import type { Shape } from "./dim.ts";
+import type { DType, Value } from "./graph.ts";
+
+type Unary = { inputs: readonly [x: Value]; attrs: object };
+type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };
+
+export interface Ops {
+  // element by element, with numpy's broadcasting
+  Add: Binary;
+  Sub: Binary;
+  Mul: Binary;
+  Div: Binary;
+  Neg: Unary;
+  Exp: Unary;
+  Sqrt: Unary;
+  Sin: Unary;
+  Cos: Unary;
+  Erf: Unary;
+  Tanh: Unary;
+  Sigmoid: Unary;
+  /** x * sigmoid(x) */
+  Silu: Unary;
+  Gelu: { inputs: readonly [x: Value]; attrs: { readonly approximate: "none" | "tanh" } };
+  Cast: { inputs: readonly [x: Value]; attrs: { readonly to: DType } };
+  // masks
+  Equal: Binary;
+  LessOrEqual: Binary;
+  And: Binary;
+  Where: { inputs: readonly [condition: Value, yes: Value, no: Value]; attrs: object };
+  // products and reductions
+  /** alpha * op(a) op(b) over the last two axes; equal leading axes. */
+  MatMul: {
+    inputs: readonly [a: Value, b: Value];
+    attrs: { readonly transA: boolean; readonly transB: boolean; readonly alpha: number };
+  };
+  /** alpha * op(a) op(b) + c, matrices; c broadcasts. One pass less than a product and a sum. */
+  Gemm: {
+    inputs: readonly [a: Value, b: Value, c: Value];
+    attrs: { readonly transA: boolean; readonly transB: boolean; readonly alpha: number };
+  };
+  ReduceSum: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };
+  ReduceMean: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };
+  /** Over the last axis. */
+  Softmax: Unary;
+  /** Over the last axis; also gives the inverse deviation that its gradient needs. */
+  RmsNorm: { inputs: readonly [x: Value, scale: Value]; attrs: { readonly epsilon: number } };
+  /** Over the last axis; also gives mean and inverse deviation. */
+  LayerNorm: { inputs: readonly [x: Value, scale: Value, bias: Value]; attrs: { readonly epsilon: number } };
+  /** Rotates the halves of each head of x [B, T, H*Dh] by the angles of its row of cos and sin [rows, Dh/2]; positions [B, T] name the row. */
+  Rotary: { inputs: readonly [x: Value, positions: Value, cos: Value, sin: Value]; attrs: object };
+  /** Sum over rows of -log softmax(logits [N, V])[label]; also gives the log-probabilities [N, V]. */
+  CrossEntropy: { inputs: readonly [logits: Value, labels: Value]; attrs: object };
+  /** x [N, V] minus one at column index[n] of each row n. */
+  SubtractOneHot: { inputs: readonly [x: Value, index: Value]; attrs: object };
+  // moving numbers
+  Gather: { inputs: readonly [table: Value, indices: Value]; attrs: { readonly axis: number } };
+  /** x [R, ...] with rows replaced by, or increased by, updates [M, ...]. Rows may repeat only when they are added. */
+  ScatterRows: {
+    inputs: readonly [x: Value, rows: Value, updates: Value];
+    attrs: { readonly reduction: "none" | "add" };
+  };
+  Reshape: { inputs: readonly [x: Value]; attrs: { readonly shape: Shape } };
+  Transpose: { inputs: readonly [x: Value]; attrs: { readonly perm: readonly number[] } };
+  Concat: { inputs: readonly Value[]; attrs: { readonly axis: number } };
+  Slice: {
+    inputs: readonly [x: Value];
+    attrs: { readonly axis: number; readonly start: number; readonly end: number };
+  };
+  Expand: { inputs: readonly [x: Value]; attrs: { readonly shape: Shape } };
+  Fill: { inputs: readonly []; attrs: { readonly shape: Shape; readonly value: number; readonly dtype: DType } };
+  /** 0, 1, 2, ... as int64 [size]. */
+  Iota: { inputs: readonly []; attrs: { readonly size: Shape[number] } };
+  /**
+   * 0 with probability `rate`, else 1 / (1 - rate), for each element of `shape` [rows, columns]: a hash of the fed seed,
+   * of `salt` and of the place, so that the same seed gives the same mask whenever it is computed.
+   */
+  DropoutMask: {
+    inputs: readonly [seed: Value];
+    attrs: { readonly shape: readonly [Shape[number], number]; readonly rate: number; readonly salt: number };
+  };
+}
+
+export type Op = keyof Ops;
+export type InputsOf<O extends Op> = Ops[O]["inputs"];
+export type AttrsOf<O extends Op> = Ops[O]["attrs"];

@@ -1,0 +1,187 @@
+/** Shape rules: what each operation's outputs look like, or an error at the line that appended it. */
+import { InternalError } from "../utils/errors.ts";
+import { addDims, broadcast, type Dim, type Shape, sameShape, sizeOf } from "./dim.ts";
+import type { DType, Value } from "./graph.ts";
+import type { AttrsOf, InputsOf, Op } from "./ops.ts";
+
+/** One output; the first has no suffix, further ones are called `<node>.<suffix>`. */
+export interface Inferred {
+  readonly dtype: DType;
+  readonly shape: Shape;
+  readonly suffix?: string;
+}
+
+/** An operation was given inputs that do not fit. */
+export class ShapeError extends InternalError {
+  constructor(op: Op, expected: string, inputs: readonly Value[]) {
+    super(
+      `${op}: expected ${expected}, got ${inputs.map((v) => `${v.name} ${v.dtype}[${v.shape}]`).join(", ") || "nothing"}`,
+    );
+  }
+}
+
+type Rule<O extends Op> = (inputs: InputsOf<O>, attrs: AttrsOf<O>) => readonly Inferred[];
+
+const same = ([x]: readonly [Value]): Inferred[] => [{ dtype: x.dtype, shape: x.shape }];
+
+function elementwise(op: Op, a: Value, b: Value, dtype: DType = a.dtype): Inferred[] {
+  const shape = broadcast(a.shape, b.shape);
+  if (!shape || a.dtype !== b.dtype) throw new ShapeError(op, "two shapes that broadcast and one dtype", [a, b]);
+  return [{ dtype, shape }];
+}
+
+function matMul([a, b]: readonly [Value, Value], { transA, transB }: AttrsOf<"MatMul">): Inferred[] {
+  const rank = a.shape.length;
+  const at = (v: Value, fromEnd: number): Dim => v.shape[rank - fromEnd] as Dim;
+  const [rows, inner] = transA ? [at(a, 1), at(a, 2)] : [at(a, 2), at(a, 1)];
+  const [innerB, columns] = transB ? [at(b, 1), at(b, 2)] : [at(b, 2), at(b, 1)];
+  const fits =
+    rank >= 2 && b.shape.length === rank && inner === innerB && sameShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
+  if (!fits) throw new ShapeError("MatMul", `matrices that fit (transA ${transA}, transB ${transB})`, [a, b]);
+  return [{ dtype: a.dtype, shape: [...a.shape.slice(0, -2), rows, columns] }];
+}
+
+function reduced([x]: readonly [Value], { axes, keepdims }: AttrsOf<"ReduceSum">): Inferred[] {
+  const shape = x.shape.flatMap((dim, axis) => (axes.includes(axis) ? (keepdims ? [1] : []) : [dim]));
+  return [{ dtype: x.dtype, shape }];
+}
+
+const rowStatistic = (x: Value): Shape => [...x.shape.slice(0, -1), 1];
+
+function concat(inputs: readonly Value[], { axis }: AttrsOf<"Concat">): Inferred[] {
+  const [first, ...rest] = inputs;
+  if (!first) throw new ShapeError("Concat", "at least one input", inputs);
+  const others = (v: Value): Shape => v.shape.filter((_, i) => i !== axis);
+  if (rest.some((v) => v.dtype !== first.dtype || !sameShape(others(v), others(first))))
+    throw new ShapeError("Concat", `equal shapes but for axis ${axis}`, inputs);
+  const total = rest.reduce<Dim>((sum, v) => addDims(sum, v.shape[axis] as Dim), first.shape[axis] as Dim);
+  return [{ dtype: first.dtype, shape: first.shape.map((dim, i) => (i === axis ? total : dim)) }];
+}
+
+const rules: { [O in Op]: Rule<O> } = {
+  Add: ([a, b]) => elementwise("Add", a, b),
+  Sub: ([a, b]) => elementwise("Sub", a, b),
+  Mul: ([a, b]) => elementwise("Mul", a, b),
+  Div: ([a, b]) => elementwise("Div", a, b),
+  Neg: same,
+  Exp: same,
+  Sqrt: same,
+  Sin: same,
+  Cos: same,
+  Erf: same,
+  Tanh: same,
+  Sigmoid: same,
+  Silu: same,
+  Gelu: same,
+  Cast: ([x], { to }) => [{ dtype: to, shape: x.shape }],
+  Equal: ([a, b]) => elementwise("Equal", a, b, "bool"),
+  LessOrEqual: ([a, b]) => elementwise("LessOrEqual", a, b, "bool"),
+  And: ([a, b]) => elementwise("And", a, b, "bool"),
+  Where: ([condition, yes, no]) => {
+    const shape = broadcast(condition.shape, broadcast(yes.shape, no.shape) ?? ["?"]);
+    if (!shape || condition.dtype !== "bool" || yes.dtype !== no.dtype)
+      throw new ShapeError("Where", "bool, and two values that broadcast", [condition, yes, no]);
+    return [{ dtype: yes.dtype, shape }];
+  },
+  MatMul: matMul,
+  Gemm: ([a, b, c], attrs) => {
+    const product = matMul([a, b], attrs);
+    const shape = product[0]?.shape ?? [];
+    if (shape.length !== 2 || !sameShape(broadcast(c.shape, shape) ?? [], shape))
+      throw new ShapeError("Gemm", "matrices, and a c that broadcasts to their product", [a, b, c]);
+    return product;
+  },
+  ReduceSum: reduced,
+  ReduceMean: reduced,
+  Softmax: same,
+  RmsNorm: ([x, scale]) => {
+    if (!sameShape(scale.shape, x.shape.slice(-1)))
+      throw new ShapeError("RmsNorm", "a scale as long as the last axis", [x, scale]);
+    return [
+      { dtype: x.dtype, shape: x.shape },
+      { dtype: "float32", shape: rowStatistic(x), suffix: "inv_std" },
+    ];
+  },
+  LayerNorm: ([x, scale, bias]) => {
+    const last = x.shape.slice(-1);
+    if (!sameShape(scale.shape, last) || !sameShape(bias.shape, last))
+      throw new ShapeError("LayerNorm", "scale and bias as long as the last axis", [x, scale, bias]);
+    const statistic = { dtype: "float32" as const, shape: rowStatistic(x) };
+    return [
+      { dtype: x.dtype, shape: x.shape },
+      { ...statistic, suffix: "mean" },
+      { ...statistic, suffix: "inv_std" },
+    ];
+  },
+  Rotary: ([x, positions, cos, sin]) => {
+    const fits =
+      x.shape.length === 3 &&
+      sameShape(positions.shape, x.shape.slice(0, 2)) &&
+      cos.shape.length === 2 &&
+      sameShape(cos.shape, sin.shape);
+    if (!fits)
+      throw new ShapeError("Rotary", "x [B, T, H*Dh], positions [B, T], cos and sin [rows, Dh/2]", [
+        x,
+        positions,
+        cos,
+        sin,
+      ]);
+    return same([x]);
+  },
+  CrossEntropy: ([logits, labels]) => {
+    if (logits.shape.length !== 2 || !sameShape(labels.shape, logits.shape.slice(0, 1)))
+      throw new ShapeError("CrossEntropy", "logits [N, V], labels [N]", [logits, labels]);
+    return [
+      { dtype: logits.dtype, shape: [] },
+      { dtype: logits.dtype, shape: logits.shape, suffix: "log_prob" },
+    ];
+  },
+  SubtractOneHot: ([x, index]) => {
+    if (x.shape.length !== 2 || !sameShape(index.shape, x.shape.slice(0, 1)))
+      throw new ShapeError("SubtractOneHot", "x [N, V], index [N]", [x, index]);
+    return same([x]);
+  },
+  Gather: ([table, indices], { axis }) => {
+    if (indices.dtype !== "int64" || axis >= table.shape.length)
+      throw new ShapeError("Gather", `int64 indices and an axis ${axis}`, [table, indices]);
+    return [
+      { dtype: table.dtype, shape: [...table.shape.slice(0, axis), ...indices.shape, ...table.shape.slice(axis + 1)] },
+    ];
+  },
+  ScatterRows: ([x, rows, updates]) => {
+    const fits =
+      rows.shape.length === 1 &&
+      sameShape(updates.shape, [...rows.shape, ...x.shape.slice(1)]) &&
+      x.dtype === updates.dtype;
+    if (!fits) throw new ShapeError("ScatterRows", "x [R, ...], rows [M], updates [M, ...]", [x, rows, updates]);
+    return same([x]);
+  },
+  Reshape: ([x], { shape }) => {
+    if (sizeOf(shape) !== sizeOf(x.shape)) throw new ShapeError("Reshape", `as many elements as [${shape}]`, [x]);
+    return [{ dtype: x.dtype, shape }];
+  },
+  Transpose: ([x], { perm }) => {
+    if (perm.length !== x.shape.length) throw new ShapeError("Transpose", `${perm.length} axes`, [x]);
+    return [{ dtype: x.dtype, shape: perm.map((axis) => x.shape[axis] as Dim) }];
+  },
+  Concat: concat,
+  Slice: ([x], { axis, start, end }) => {
+    const size = x.shape[axis];
+    if (typeof size !== "number" || start < 0 || end > size || start >= end)
+      throw new ShapeError("Slice", `a known axis ${axis} that holds [${start}, ${end})`, [x]);
+    return [{ dtype: x.dtype, shape: x.shape.map((dim, i) => (i === axis ? end - start : dim)) }];
+  },
+  Expand: ([x], { shape }) => {
+    const wide = broadcast(x.shape, shape);
+    if (!wide || !sameShape(wide, shape)) throw new ShapeError("Expand", `a shape that broadcasts to [${shape}]`, [x]);
+    return [{ dtype: x.dtype, shape }];
+  },
+  Fill: (_, { shape, dtype }) => [{ dtype, shape }],
+  Iota: (_, { size }) => [{ dtype: "int64", shape: [size] }],
+  DropoutMask: (_, { shape }) => [{ dtype: "float32", shape }],
+};
+
+/** @throws ShapeError when the inputs do not fit the operation */
+export function inferOutputs<O extends Op>(op: O, inputs: InputsOf<O>, attrs: AttrsOf<O>): readonly Inferred[] {
+  return (rules[op] as Rule<O>)(inputs, attrs);
+}

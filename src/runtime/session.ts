@@ -1,0 +1,89 @@
+/** Sessions of ONNX Runtime: the only importer of onnxruntime-node. `run` blocks its thread, so sessions live in workers. */
+import { existsSync } from "node:fs";
+import * as ort from "onnxruntime-node";
+import { InternalError, messageOf, UserError } from "../utils/errors.ts";
+import type { Device } from "./device.ts";
+import { type Feeds, fromRuntime, type HostTensor, toRuntime } from "./tensor.ts";
+
+export interface SessionOptions {
+  readonly device: Device;
+  /** Folder that external weights are relative to: a real one, not a folder of symlinks that lead out of it. */
+  readonly weightsDir?: string;
+  /** Threads inside one operation; the runtime's default is one per core. */
+  readonly threads?: number;
+  /** Writes a profile `<prefix>_<time>.json` when the session is released. */
+  readonly profilePrefix?: string;
+}
+
+/** An open model. Whoever opened it releases it. */
+export interface Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  /** @param fetches outputs wanted, all by default */
+  run(feeds: Feeds, fetches?: readonly string[]): Promise<Record<string, HostTensor>>;
+  release(): Promise<void>;
+}
+
+function providersOf(device: Device): ort.InferenceSession.ExecutionProviderConfig[] {
+  if (device.kind === "cpu") return ["cpu"];
+  if (device.kind === "webgpu") return ["webgpu", "cpu"];
+  return [{ name: "cuda", deviceId: device.index }, "cpu"];
+}
+
+/** @param model bytes of an ONNX model, or the path of one */
+export async function openSession(model: Uint8Array | string, options: SessionOptions): Promise<Session> {
+  if (typeof model === "string" && !existsSync(model)) throw new UserError(`${model}: no such model file`);
+  const settings: ort.InferenceSession.SessionOptions = {
+    executionProviders: providersOf(options.device),
+    graphOptimizationLevel: "all",
+    logSeverityLevel: 3,
+    ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
+    ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
+    extra: {
+      session: { ...(options.weightsDir ? { model_external_initializers_file_folder_path: options.weightsDir } : {}) },
+    },
+  };
+  // two calls, because the declared overloads take a path or bytes but not their union
+  const native = await (typeof model === "string"
+    ? ort.InferenceSession.create(model, settings)
+    : ort.InferenceSession.create(model, settings));
+  return wrap(native, options);
+}
+
+function wrap(native: ort.InferenceSession, options: SessionOptions): Session {
+  return {
+    inputNames: native.inputNames,
+    outputNames: native.outputNames,
+    async run(feeds, fetches) {
+      const tensors: Record<string, ort.Tensor> = {};
+      for (const name of native.inputNames) {
+        const feed = feeds[name];
+        if (!feed) throw new InternalError(`a run lacks its input "${name}"`);
+        tensors[name] = toRuntime(feed, ort.Tensor);
+      }
+      const results = await runNative(native, tensors, fetches);
+      const outputs: Record<string, HostTensor> = {};
+      for (const [name, tensor] of Object.entries(results)) outputs[name] = fromRuntime(tensor);
+      return outputs;
+    },
+    async release() {
+      if (options.profilePrefix) native.endProfiling();
+      await native.release();
+    },
+  };
+}
+
+async function runNative(
+  native: ort.InferenceSession,
+  tensors: Record<string, ort.Tensor>,
+  fetches?: readonly string[],
+): Promise<ort.InferenceSession.ReturnType> {
+  try {
+    return await (fetches ? native.run(tensors, fetches) : native.run(tensors));
+  } catch (cause) {
+    const shapes = Object.entries(tensors)
+      .slice(0, 12)
+      .map(([name, { dims }]) => `${name} [${dims}]`);
+    throw new InternalError(`the runtime refused a run: ${messageOf(cause)} (inputs ${shapes.join(", ")})`, { cause });
+  }
+}

@@ -1,0 +1,29 @@
+/** Tensors on the host, and the one place where whole numbers become BigInt for the runtime. */
+import type * as ort from "onnxruntime-common";
+import { InternalError } from "../utils/errors.ts";
+
+/** Row-major numbers with their dimensions. int64 and bool travel as Int32Array and Uint8Array. */
+export type HostTensor =
+  | { readonly dtype: "float32"; readonly dims: readonly number[]; readonly data: Float32Array }
+  | { readonly dtype: "int64"; readonly dims: readonly number[]; readonly data: Int32Array };
+
+export type Feeds = Readonly<Record<string, HostTensor>>;
+
+export const floats = (data: Float32Array, dims: readonly number[]): HostTensor => ({ dtype: "float32", dims, data });
+export const ints = (data: Int32Array, dims: readonly number[]): HostTensor => ({ dtype: "int64", dims, data });
+
+/** @param Tensor the runtime's tensor class, handed in so that this file need not load the runtime */
+export function toRuntime(tensor: HostTensor, Tensor: typeof ort.Tensor): ort.Tensor {
+  const dims = [...tensor.dims];
+  if (tensor.dtype === "float32") return new Tensor("float32", tensor.data, dims);
+  const wide = new BigInt64Array(tensor.data.length);
+  for (let i = 0; i < wide.length; i++) wide[i] = BigInt(tensor.data[i] as number);
+  return new Tensor("int64", wide, dims);
+}
+
+export function fromRuntime(tensor: ort.Tensor): HostTensor {
+  const { type, dims, data } = tensor;
+  if (type === "float32") return floats(data as Float32Array, dims);
+  if (type === "int64") return ints(Int32Array.from(data as BigInt64Array, Number), dims);
+  throw new InternalError(`an output of type ${type} has no host form`);
+}
