@@ -28,6 +28,15 @@ export interface Tokenizer {
   idOf(token: string): number;
 }
 
+/** What is used of the library, whose own type files cannot be resolved under this module setting. */
+interface Library {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[]; tokens: string[] };
+  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
+  get_vocab(): ReadonlyMap<string, number>;
+}
+
 interface AddedToken {
   readonly content: string;
   readonly id: number;
@@ -41,7 +50,7 @@ export function loadTokenizer(modelDir: string): Tokenizer {
   const file = join(modelDir, "tokenizer.json");
   const definition = readJsonObject(file, "it holds the model's tokens");
   const addedTokens = checkedAddedTokens(file, definition);
-  let tokenizer: HuggingFaceTokenizer;
+  let tokenizer: Library;
   try {
     tokenizer = new HuggingFaceTokenizer(definition, {});
   } catch (cause) {

@@ -1,0 +1,24 @@
+/** The words of the grounding task: how a command is asked and how its answer is written. */
+
+/** The question about one screenshot. Its example holds a grounding block, so only generated text may be parsed. */
+export const groundingPrompt = (command: string): string => `\
+Given a GUI image, what are the relative (0-1000) pixel point coordinates for the element corresponding to the following instruction: ${command}
+
+Think step-by-step, provide referring for the element first and then the grounded point coordinates.
+
+### Output (Example)
+\`\`\`referring
+"left arrow"
+\`\`\`
+\`\`\`grounding
+(100, 200)
+\`\`\``;
+
+/** @param point [x, y] whole numbers, 0-1000 of the screen's width and height */
+export const groundingAnswer = (content: string, [x, y]: readonly [x: number, y: number]): string => `\
+\`\`\`referring
+${content}
+\`\`\`
+\`\`\`grounding
+[${x}, ${y}]
+\`\`\``;
