@@ -1,6 +1,6 @@
 /** The only door to protobuf: a Graph becomes the bytes of an ONNX model, its weights staying in their files. Source: onnx.proto (ONNX 1.17). */
 import { InternalError, required } from "../utils/errors.ts";
-import type { Shape } from "./dim.ts";
+import { factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType, Graph, Node, Value } from "./graph.ts";
 import { type Attribute, lower, ONNX_DTYPES, type Writer } from "./lowering.ts";
 import { Message } from "./protobuf.ts";
@@ -62,18 +62,29 @@ function valueInfo(name: string, dtype: DType, shape: Shape): Message {
   return new Message().string(1, name).message(2, new Message().message(1, tensorType));
 }
 
+/** An input axis whose length is `factor` times a symbol. */
+interface Source {
+  readonly input: string;
+  readonly axis: number;
+  readonly factor: number;
+}
+
 /** Collects the parts of a GraphProto while the nodes are lowered. */
 class GraphWriter implements Writer {
   readonly proto = new Message();
-  readonly #sources: ReadonlyMap<string, readonly [input: string, axis: number]>;
+  readonly #sources: ReadonlyMap<string, Source>;
   readonly #made = new Map<string, string>();
   #count = 0;
 
   constructor(graph: Graph) {
-    const sources = new Map<string, readonly [string, number]>();
+    const sources = new Map<string, Source>();
     for (const { name, shape } of graph.inputs) {
       shape.forEach((dim, axis) => {
-        if (typeof dim === "string" && !dim.includes("*") && !sources.has(dim)) sources.set(dim, [name, axis]);
+        const [symbol, ...more] = symbolsOf(dim);
+        const factor = factorOf(dim);
+        if (symbol === undefined || more.length > 0) return;
+        const known = sources.get(symbol);
+        if (!known || known.factor > factor) sources.set(symbol, { input: name, axis, factor });
       });
     }
     this.#sources = sources;
@@ -115,8 +126,11 @@ class GraphWriter implements Writer {
   }
 
   symbol(symbol: string): string {
-    const [input, axis] = required(this.#sources.get(symbol), `an input with the dimension ${symbol}`);
-    return this.once(`symbol ${symbol}`, () => this.value("Shape", [input], { start: axis, end: axis + 1 }));
+    const { input, axis, factor } = required(this.#sources.get(symbol), `an input with the dimension ${symbol}`);
+    return this.once(`symbol ${symbol}`, () => {
+      const length = this.value("Shape", [input], { start: axis, end: axis + 1 });
+      return factor === 1 ? length : this.value("Div", [length, this.constant([factor], [1], "int64")]);
+    });
   }
 
   once(key: string, make: () => string): string {

@@ -1,0 +1,179 @@
+/** The shape of a Qwen3-VL checkpoint, read from its config.json in either spelling (the hub's and transformers 5's). */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { messageOf, UserError } from "../utils/errors.ts";
+
+export interface TextArchitecture {
+  readonly hiddenSize: number; // D
+  readonly layers: number;
+  readonly heads: number; // H
+  readonly kvHeads: number; // K
+  readonly headDim: number; // Dh
+  readonly intermediateSize: number; // F
+  readonly vocabSize: number; // V
+  readonly rmsNormEps: number;
+  readonly ropeTheta: number;
+  /** How many rotary frequencies follow time, height and width; they add up to Dh / 2. */
+  readonly mropeSection: readonly [number, number, number];
+  readonly attentionBias: boolean;
+}
+
+export interface VisionArchitecture {
+  readonly hiddenSize: number; // Dv
+  readonly depth: number;
+  readonly heads: number;
+  readonly intermediateSize: number;
+  /** Rows of the learned position table: the square of its side. */
+  readonly positionEmbeddings: number;
+  readonly deepstackIndexes: readonly number[];
+  readonly patchSize: number;
+  readonly temporalPatchSize: number;
+  readonly mergeSize: number;
+  readonly channels: number;
+}
+
+export interface Architecture {
+  readonly text: TextArchitecture;
+  readonly vision: VisionArchitecture;
+  readonly isHeadTied: boolean;
+  readonly imageTokenId: number;
+}
+
+type Json = { readonly [key: string]: unknown };
+
+/** Reads fields of one section and collects every fault, so that they are told together. */
+class Section {
+  readonly faults: string[];
+  readonly #json: Json;
+
+  constructor(
+    readonly path: string,
+    json: unknown,
+    faults: string[],
+  ) {
+    this.faults = faults;
+    this.#json = typeof json === "object" && json !== null ? (json as Json) : {};
+    if (typeof json !== "object" || json === null) faults.push(`"${path}" is missing`);
+  }
+
+  number(key: string, fallback?: number): number {
+    const value = this.#json[key] ?? fallback;
+    if (typeof value === "number" && Number.isFinite(value)) return value;
+    this.faults.push(`"${this.path}.${key}" should be a number, it is ${JSON.stringify(value)}`);
+    return 1;
+  }
+
+  numbers(key: string): readonly number[] {
+    const value = this.#json[key];
+    if (Array.isArray(value) && value.every((item) => typeof item === "number")) return value as number[];
+    this.faults.push(`"${this.path}.${key}" should be a list of numbers, it is ${JSON.stringify(value)}`);
+    return [];
+  }
+
+  /** The arithmetic is built for one value only: anything else is refused rather than computed wrongly. */
+  only(key: string, supported: string | boolean): void {
+    const value = this.#json[key] ?? supported;
+    if (value !== supported)
+      this.faults.push(
+        `"${this.path}.${key}" is ${JSON.stringify(value)}; only ${JSON.stringify(supported)} is supported`,
+      );
+  }
+
+  raw(key: string): unknown {
+    return this.#json[key];
+  }
+
+  section(key: string): Section {
+    return new Section(`${this.path}.${key}`, this.#json[key], this.faults);
+  }
+}
+
+function readConfig(file: string): Json {
+  if (!existsSync(file))
+    throw new UserError(
+      `${file}: not found; a checkpoint folder needs a config.json (expected a Hugging Face folder of Qwen3-VL)`,
+    );
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as Json;
+  } catch (cause) {
+    throw new UserError(`${file}: not valid JSON: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function textOf(config: Section): TextArchitecture {
+  const text = config.section("text_config");
+  // transformers 5 writes rope_parameters with the base inside; hub files rope_scaling, and rope_theta beside it
+  const rope = text.raw("rope_parameters") ? text.section("rope_parameters") : text.section("rope_scaling");
+  text.only("hidden_act", "silu");
+  rope.only("rope_type", "default");
+  rope.only("mrope_interleaved", true);
+  const hiddenSize = text.number("hidden_size");
+  const heads = text.number("num_attention_heads");
+  const headDim = text.number("head_dim", hiddenSize / heads);
+  const mrope = rope.numbers("mrope_section");
+  if (mrope.length !== 3 || mrope.reduce((sum, n) => sum + n, 0) !== headDim / 2) {
+    text.faults.push(
+      `"${rope.path}.mrope_section" should be three numbers that add up to head_dim / 2 = ${headDim / 2}, it is [${mrope}]`,
+    );
+  }
+  return {
+    hiddenSize,
+    heads,
+    headDim,
+    layers: text.number("num_hidden_layers"),
+    kvHeads: text.number("num_key_value_heads", heads),
+    intermediateSize: text.number("intermediate_size"),
+    vocabSize: text.number("vocab_size"),
+    rmsNormEps: text.number("rms_norm_eps", 1e-6),
+    ropeTheta: rope.raw("rope_theta") === undefined ? text.number("rope_theta", 5_000_000) : rope.number("rope_theta"),
+    mropeSection: [mrope[0] ?? 0, mrope[1] ?? 0, mrope[2] ?? 0],
+    attentionBias: text.raw("attention_bias") === true,
+  };
+}
+
+function visionOf(config: Section, textHidden: number): VisionArchitecture {
+  const vision = config.section("vision_config");
+  vision.only("hidden_act", "gelu_pytorch_tanh");
+  if (vision.number("out_hidden_size") !== textHidden)
+    vision.faults.push(`"vision_config.out_hidden_size" should equal the text hidden_size ${textHidden}`);
+  return {
+    hiddenSize: vision.number("hidden_size"),
+    depth: vision.number("depth"),
+    heads: vision.number("num_heads"),
+    intermediateSize: vision.number("intermediate_size"),
+    positionEmbeddings: vision.number("num_position_embeddings"),
+    deepstackIndexes: vision.numbers("deepstack_visual_indexes"),
+    patchSize: vision.number("patch_size", 16),
+    temporalPatchSize: vision.number("temporal_patch_size", 2),
+    mergeSize: vision.number("spatial_merge_size", 2),
+    channels: vision.number("in_channels", 3),
+  };
+}
+
+/**
+ * @param dir a Hugging Face checkpoint folder
+ * @throws UserError naming every field that is missing or that this project does not compute
+ */
+export function readArchitecture(dir: string): Architecture {
+  const file = join(dir, "config.json");
+  const json = readConfig(file);
+  if (json.model_type !== "qwen3_vl") {
+    throw new UserError(
+      `${file}: model_type is ${JSON.stringify(json.model_type)}; expected "qwen3_vl" (dense Qwen3-VL; mixtures of experts, qwen3_vl_moe, are not supported)`,
+    );
+  }
+  const faults: string[] = [];
+  const config = new Section("config", json, faults);
+  const text = textOf(config);
+  const vision = visionOf(config, text.hiddenSize);
+  const tied = json.tie_word_embeddings ?? config.section("text_config").raw("tie_word_embeddings") ?? false;
+  const architecture = { text, vision, isHeadTied: tied === true, imageTokenId: config.number("image_token_id") };
+  if (faults.length > 0)
+    throw new UserError(
+      [
+        `${file}: ${faults.length === 1 ? "one fault" : `${faults.length} faults`}`,
+        ...faults.map((fault) => `  ${fault.replaceAll("config.text", "text").replaceAll("config.vision", "vision")}`),
+      ].join("\n"),
+    );
+  return architecture;
+}

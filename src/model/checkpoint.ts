@@ -1,0 +1,74 @@
+/** The weights of a Hugging Face checkpoint folder: which tensor lies where, in one safetensors file or many. */
+import { existsSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { messageOf, UserError } from "../utils/errors.ts";
+import { readHeader, type TensorEntry } from "../utils/safetensors.ts";
+import { type Architecture, readArchitecture } from "./architecture.ts";
+import { parameterShapes } from "./parameters.ts";
+
+export interface Checkpoint {
+  readonly dir: string;
+  readonly architecture: Architecture;
+  /** By Hugging Face name; every parameter of the architecture, with its shape checked. */
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+}
+
+const SINGLE = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+
+function readIndex(dir: string): ReadonlyMap<string, string> {
+  const file = join(dir, INDEX);
+  try {
+    const { weight_map } = JSON.parse(readFileSync(file, "utf8")) as { weight_map: Record<string, string> };
+    return new Map(Object.entries(weight_map));
+  } catch (cause) {
+    throw new UserError(`${file}: not a safetensors index: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function allTensors(dir: string): Map<string, TensorEntry> {
+  if (existsSync(join(dir, SINGLE))) return new Map(readHeader(join(dir, SINGLE)).tensors);
+  if (!existsSync(join(dir, INDEX)))
+    throw new UserError(`${dir}: no weights; expected ${SINGLE}, or ${INDEX} with its shards`);
+  const index = readIndex(dir);
+  const tensors = new Map<string, TensorEntry>();
+  for (const shard of new Set(index.values())) {
+    if (basename(shard) !== shard) throw new UserError(`${join(dir, INDEX)}: shard "${shard}" lies outside the folder`);
+    if (!existsSync(join(dir, shard)))
+      throw new UserError(`${join(dir, shard)}: missing, though ${INDEX} names it; download it again`);
+    for (const [name, entry] of readHeader(join(dir, shard)).tensors) tensors.set(name, entry);
+  }
+  for (const [name, shard] of index) {
+    if (!tensors.has(name))
+      throw new UserError(`${join(dir, shard)}: lacks the tensor "${name}" that ${INDEX} promises`);
+  }
+  return tensors;
+}
+
+/** transformers before 4.52 wrote "visual.*" and "model.*" where the hub has "model.visual.*" and "model.language_model.*". */
+function currentName(name: string): string {
+  if (name.startsWith("visual.")) return `model.${name}`;
+  if (/^model\.(layers|embed_tokens|norm)\b/.test(name)) return name.replace(/^model\./, "model.language_model.");
+  return name;
+}
+
+/**
+ * Opens a folder: reads its config and the headers of its files, not the weights themselves.
+ * @throws UserError naming what is missing, cut off or of the wrong shape
+ */
+export function openCheckpoint(dir: string): Checkpoint {
+  if (!existsSync(dir)) throw new UserError(`${dir}: no such folder; expected a Hugging Face checkpoint of Qwen3-VL`);
+  const architecture = readArchitecture(dir);
+  const stored = new Map([...allTensors(dir)].map(([name, entry]) => [currentName(name), entry]));
+  const tensors = new Map<string, TensorEntry>();
+  for (const [name, shape] of parameterShapes(architecture)) {
+    const entry = stored.get(name);
+    if (!entry) throw new UserError(`${dir}: the weights lack "${name}" [${shape}], which config.json calls for`);
+    if (entry.shape.join() !== shape.join())
+      throw new UserError(`${entry.file}: "${name}" is [${entry.shape}], config.json calls for [${shape}]`);
+    if (!["F32", "BF16", "F16"].includes(entry.dtype))
+      throw new UserError(`${entry.file}: "${name}" has dtype ${entry.dtype}; expected F32, BF16 or F16`);
+    tensors.set(name, entry);
+  }
+  return { dir, architecture, tensors };
+}

@@ -1,0 +1,147 @@
+/** The graphs that a run opens: training (loss and gradients), evaluation (loss), vision (features of pictures), decoder (logits with a cache). */
+import { differentiate } from "../graph/autodiff.ts";
+import type { Dim } from "../graph/dim.ts";
+import { Graph, type Value } from "../graph/graph.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import { LayerBuilder, NOTHING_TRAINABLE, type Trainables, trainsVision, visibilityBias } from "./layers.ts";
+import { headLogits, type TextInputs, textStack, type VisualFeatures } from "./text.ts";
+import { type VisionInputs, visionTower } from "./vision.ts";
+
+/** A graph with the names of the trainable parameters that it takes. */
+export interface ModelGraph {
+  readonly graph: Graph;
+  readonly trainable: readonly string[];
+}
+
+export const gradientName = (parameter: string): string => `grad/${parameter}`;
+export const deepstackName = (index: number): string => `deepstack.${index}`;
+export const cacheNames = (layer: number) => ({
+  pastKey: `past.${layer}.key`,
+  pastValue: `past.${layer}.value`,
+  key: `present.${layer}.key`,
+  value: `present.${layer}.value`,
+});
+
+/** Features computed beforehand, as inputs [M, D]. */
+function fedFeatures({ graph, architecture }: LayerBuilder): VisualFeatures {
+  const shape = ["M", architecture.text.hiddenSize];
+  return {
+    imageRows: graph.input("image_rows", "int64", ["M"]),
+    imageEmbeds: graph.input("image_embeds", "float32", shape),
+    deepstack: architecture.vision.deepstackIndexes.map((_, i) => graph.input(deepstackName(i), "float32", shape)),
+  };
+}
+
+function patchInputs({ graph, architecture }: LayerBuilder, images: Dim): Omit<VisionInputs, "attentionBias"> {
+  const { channels, temporalPatchSize, patchSize, mergeSize } = architecture.vision;
+  const patches = `${mergeSize ** 2}*M`;
+  return {
+    pixelValues: graph.input("pixel_values", "float32", [
+      images,
+      patches,
+      channels * temporalPatchSize * patchSize ** 2,
+    ]),
+    positionIndices: graph.input("patch_position_indices", "int64", [patches, 4]),
+    positionWeights: graph.input("patch_position_weights", "float32", [patches, 4]),
+    patchPositions: graph.input("patch_positions", "int64", [patches, 2]),
+  };
+}
+
+/** Pictures of any sizes laid end to end as one; each patch sees only those of its own picture. */
+function computedFeatures(layers: LayerBuilder): VisualFeatures {
+  const { ops, graph } = layers;
+  const inputs = patchInputs(layers, 1);
+  const patches = inputs.pixelValues.shape[1] as Dim;
+  const segments = graph.input("patch_segments", "int64", [patches]);
+  const isSamePicture = ops.equal(ops.reshape(segments, [patches, 1]), ops.reshape(segments, [1, patches]));
+  const imageRows = graph.input("image_rows", "int64", ["M"]);
+  return { imageRows, ...visionTower(layers, { ...inputs, attentionBias: visibilityBias(ops, isSamePicture) }) };
+}
+
+/** A token sees the tokens of its own document up to itself. */
+function causalInputs(layers: LayerBuilder, visual: VisualFeatures): TextInputs {
+  const { ops, graph } = layers;
+  const inputIds = graph.input("input_ids", "int64", ["B", "T"]);
+  const positionIds = graph.input("position_ids", "int64", [3, "B", "T"]);
+  const segments = graph.input("segment_ids", "int64", ["B", "T"]);
+  const isSameDocument = ops.equal(ops.reshape(segments, ["B", "T", 1]), ops.reshape(segments, ["B", 1, "T"])); // [B, T, T]
+  const place = ops.iota("T");
+  const isEarlier = ops.lessOrEqual(ops.reshape(place, [1, "T"]), ops.reshape(place, ["T", 1])); // [T, T]
+  const attentionBias = ops.reshape(visibilityBias(ops, ops.and(isSameDocument, isEarlier)), ["B", 1, 1, "T", "T"]);
+  return { inputIds, positionIds, attentionBias, visual };
+}
+
+/** Sum of the cross-entropy over the supervised rows, and their number. Rows and targets are already shifted (train/loss.ts). */
+function addLoss(layers: LayerBuilder, hidden: Value): Value {
+  const { ops, graph } = layers;
+  const rows = graph.input("target_rows", "int64", ["N"]);
+  const targets = graph.input("targets", "int64", ["N"]);
+  const loss = ops.crossEntropy(headLogits(layers, hidden, rows), targets);
+  graph.output("loss_sum", loss);
+  graph.output("token_count", ops.reduceSum(ops.fill(["N"], 1), [0]));
+  return loss;
+}
+
+function lossGraph(
+  name: string,
+  checkpoint: Checkpoint,
+  trainables: Trainables,
+  mode: "train" | "infer",
+): { layers: LayerBuilder; loss: Value } {
+  const layers = new LayerBuilder(new Graph(name), checkpoint, trainables, mode);
+  const visual = trainsVision(trainables) ? computedFeatures(layers) : fedFeatures(layers);
+  const { hidden } = textStack(layers, causalInputs(layers, visual));
+  return { layers, loss: addLoss(layers, hidden) };
+}
+
+/** Outputs loss_sum, token_count and one gradient per trainable parameter, of the sum. */
+export function trainingGraph(checkpoint: Checkpoint, trainables: Trainables): ModelGraph {
+  const { layers, loss } = lossGraph("training_model", checkpoint, trainables, "train");
+  const names = [...layers.trainable.keys()];
+  const gradients = differentiate(layers.ops, loss, [...layers.trainable.values()]);
+  gradients.forEach((gradient, i) => {
+    layers.graph.output(gradientName(names[i] ?? ""), gradient);
+  });
+  return { graph: layers.graph, trainable: names };
+}
+
+/** The same loss without gradients and without dropout. */
+export function evalGraph(checkpoint: Checkpoint, trainables: Trainables): ModelGraph {
+  const { layers } = lossGraph("eval_model", checkpoint, trainables, "infer");
+  return { graph: layers.graph, trainable: [...layers.trainable.keys()] };
+}
+
+/** Features of I pictures of one size: image_embeds and deepstack.i, each [I*M, D]. */
+export function visionGraph(checkpoint: Checkpoint, trainables: Trainables = NOTHING_TRAINABLE): ModelGraph {
+  const layers = new LayerBuilder(new Graph("vision_model"), checkpoint, trainables, "infer");
+  const { imageEmbeds, deepstack } = visionTower(layers, { ...patchInputs(layers, "I"), attentionBias: null });
+  layers.graph.output("image_embeds", imageEmbeds);
+  deepstack.forEach((features, i) => {
+    layers.graph.output(deepstackName(i), features);
+  });
+  return { graph: layers.graph, trainable: [...layers.trainable.keys()] };
+}
+
+/** Logits [N, V] of chosen rows after T new tokens on top of S cached ones, and the grown cache. */
+export function decoderGraph(checkpoint: Checkpoint, trainables: Trainables = NOTHING_TRAINABLE): ModelGraph {
+  const layers = new LayerBuilder(new Graph("decoder_model"), checkpoint, trainables, "infer");
+  const { graph, architecture } = layers;
+  const { kvHeads, headDim } = architecture.text;
+  const inputs: TextInputs = {
+    inputIds: graph.input("input_ids", "int64", ["B", "T"]),
+    positionIds: graph.input("position_ids", "int64", [3, "B", "T"]),
+    attentionBias: graph.input("attention_bias", "float32", ["B", 1, 1, "T", "(S+T)"]),
+    visual: fedFeatures(layers),
+    cache: Array.from({ length: architecture.text.layers }, (_, layer) => ({
+      key: graph.input(cacheNames(layer).pastKey, "float32", ["B", kvHeads, "S", headDim]),
+      value: graph.input(cacheNames(layer).pastValue, "float32", ["B", kvHeads, "S", headDim]),
+    })),
+  };
+  const { hidden, cache } = textStack(layers, inputs);
+  graph.output("logits", headLogits(layers, hidden, graph.input("logit_rows", "int64", ["N"])));
+  cache.forEach(({ key, value }, layer) => {
+    graph.output(cacheNames(layer).key, key);
+    graph.output(cacheNames(layer).value, value);
+  });
+  return { graph, trainable: [...layers.trainable.keys()] };
+}

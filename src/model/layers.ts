@@ -1,0 +1,177 @@
+/** What every layer of the model is built from: parameters (frozen in their file, or fed because they train), linear layers, norms, attention. */
+import { basename } from "node:path";
+import { type Builder, builderOf } from "../graph/builder.ts";
+import type { Dim } from "../graph/dim.ts";
+import type { DType, Graph, Value } from "../graph/graph.ts";
+import { InternalError, required } from "../utils/errors.ts";
+import type { TensorDtype, TensorEntry } from "../utils/safetensors.ts";
+import type { Architecture } from "./architecture.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import type { LoraModule, LoraSettings } from "./lora.ts";
+import { isVision, type LinearModule, linearModules } from "./parameters.ts";
+
+/** What changes in training; all else stays in the checkpoint's files. */
+export interface Trainables {
+  /** Parameters trained themselves, by Hugging Face name. */
+  readonly full: ReadonlySet<string>;
+  readonly lora: { readonly settings: LoraSettings; readonly modules: readonly LoraModule[] } | null;
+}
+
+export const NOTHING_TRAINABLE: Trainables = { full: new Set(), lora: null };
+
+/** Whether gradients must pass through the vision tower, so that its outputs cannot be computed once and kept. */
+export const trainsVision = ({ full, lora }: Trainables): boolean =>
+  [...full].some(isVision) || (lora?.modules ?? []).some(({ name }) => isVision(name));
+
+/** Name and shape of every trainable parameter, in the order of the checkpoint's table, LoRA's A before B. */
+export function trainableShapes(
+  { tensors }: Checkpoint,
+  { full, lora }: Trainables,
+): ReadonlyMap<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>();
+  for (const [name, { shape }] of tensors) if (full.has(name)) shapes.set(name, shape);
+  for (const { keyA, keyB, inFeatures, outFeatures } of lora?.modules ?? []) {
+    shapes.set(keyA, [required(lora, "lora").settings.r, inFeatures]);
+    shapes.set(keyB, [outFeatures, required(lora, "lora").settings.r]);
+  }
+  return shapes;
+}
+
+const DTYPES: Partial<Record<TensorDtype, DType>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/** Builds the layers of one graph. Parameters appear in the graph when a layer first asks for them. */
+export class LayerBuilder {
+  readonly ops: Builder;
+  readonly architecture: Architecture;
+  /** Trainable parameters that this graph takes as inputs, in the order of first use. */
+  readonly trainable = new Map<string, Value>();
+  readonly #checkpoint: Checkpoint;
+  readonly #trainables: Trainables;
+  readonly #linears: ReadonlyMap<string, LinearModule>;
+  readonly #adapters: ReadonlyMap<string, LoraModule>;
+  readonly #frozen = new Map<string, Value>();
+  #dropoutSeed: Value | null = null;
+  #dropoutSites = 0;
+
+  constructor(
+    readonly graph: Graph,
+    checkpoint: Checkpoint,
+    trainables: Trainables,
+    /** Dropout is part of training graphs only. */
+    readonly mode: "train" | "infer",
+  ) {
+    this.ops = builderOf(graph);
+    this.architecture = checkpoint.architecture;
+    this.#checkpoint = checkpoint;
+    this.#trainables = trainables;
+    this.#linears = new Map(linearModules(checkpoint.architecture).map((module) => [module.name, module]));
+    this.#adapters = new Map(trainables.lora?.modules.map((module) => [module.name, module]));
+  }
+
+  /** A parameter in float32. `shape` lets a kernel that is a matrix be read as one. */
+  parameter(name: string, shape?: readonly number[]): Value {
+    const entry = required(this.#checkpoint.tensors.get(name), `parameter ${name}`);
+    if (this.#trainables.full.has(name)) return this.ops.reshape(this.#fed(name, entry.shape), shape ?? entry.shape);
+    return this.ops.cast(this.#stored(entry, shape ?? entry.shape), "float32");
+  }
+
+  /** y = x W^T + b + (alpha / r) dropout(x) A^T B^T for x [rows, in] */
+  linear(name: string, x: Value): Value {
+    const { ops } = this;
+    const { hasBias } = required(this.#linears.get(name), `linear layer ${name}`);
+    const weight = this.parameter(`${name}.weight`);
+    const base = hasBias
+      ? ops.gemm(x, weight, this.parameter(`${name}.bias`), { transB: true })
+      : ops.matMul(x, weight, { transB: true });
+    return this.#adapted(name, x, base);
+  }
+
+  /** The head's weight is the embedding's where the two are tied; its adapter, if any, is its own. */
+  head(x: Value, tiedTo: string | null): Value {
+    if (tiedTo === null) return this.linear("lm_head", x);
+    return this.#adapted("lm_head", x, this.ops.matMul(x, this.parameter(tiedTo), { transB: true }));
+  }
+
+  layerNorm(name: string, x: Value): Value {
+    return this.ops.layerNorm(x, this.parameter(`${name}.weight`), this.parameter(`${name}.bias`), 1e-6);
+  }
+
+  rmsNorm(name: string, x: Value): Value {
+    return this.ops.rmsNorm(x, this.parameter(`${name}.weight`), this.architecture.text.rmsNormEps);
+  }
+
+  #adapted(name: string, x: Value, base: Value): Value {
+    const module = this.#adapters.get(name);
+    if (!module) return base;
+    const { r, alpha, dropout } = required(this.#trainables.lora, "lora").settings;
+    const { ops } = this;
+    const seen = this.mode === "train" && dropout > 0 ? ops.mul(x, this.#dropout(x, dropout)) : x;
+    const low = ops.matMul(seen, this.#fed(module.keyA, [r, module.inFeatures]), { transB: true }); // [rows, R]
+    return ops.gemm(low, this.#fed(module.keyB, [module.outFeatures, r]), base, { transB: true, alpha: alpha / r });
+  }
+
+  #dropout(x: Value, rate: number): Value {
+    this.#dropoutSeed ??= this.graph.input("dropout_seed", "int64", []);
+    this.#dropoutSites += 1;
+    const [rows, columns] = x.shape;
+    if (rows === undefined || typeof columns !== "number")
+      throw new InternalError(`dropout: ${x.name} is not [rows, columns]`);
+    return this.ops.dropoutMask(this.#dropoutSeed, { shape: [rows, columns], rate, salt: this.#dropoutSites });
+  }
+
+  #fed(name: string, shape: readonly number[]): Value {
+    const known = this.trainable.get(name);
+    if (known) return known;
+    const value = this.graph.input(name, "float32", shape);
+    this.trainable.set(name, value);
+    return value;
+  }
+
+  #stored({ name, dtype, file, offset, byteLength }: TensorEntry, shape: readonly number[]): Value {
+    const known = this.#frozen.get(name);
+    if (known) return known;
+    const value = this.graph.weight({
+      name,
+      dtype: required(DTYPES[dtype], `graph type of ${dtype}`),
+      shape,
+      location: basename(file),
+      offset,
+      byteLength,
+    });
+    this.#frozen.set(name, value);
+    return value;
+  }
+}
+
+/**
+ * softmax(scale q k^T + bias) v
+ * @param q    [.., Tq, Dh]
+ * @param k    [.., Tk, Dh], v alike
+ * @param bias added to the scores after they are reshaped to `scoreShape`; null where every key may be seen
+ */
+export function attention(
+  ops: Builder,
+  {
+    q,
+    k,
+    v,
+    scale,
+    bias,
+  }: { q: Value; k: Value; v: Value; scale: number; bias: { value: Value; scoreShape: readonly Dim[] } | null },
+): Value {
+  const scores = ops.matMul(q, k, { transB: true, alpha: scale }); // [.., Tq, Tk]
+  const masked = bias ? ops.reshape(ops.add(ops.reshape(scores, bias.scoreShape), bias.value), scores.shape) : scores;
+  return ops.matMul(ops.softmax(masked), v);
+}
+
+/** Inverse rotary frequencies 1 / theta^(2i / dim) for i < dim / 2, in float32 as PyTorch rounds them. */
+export function inverseFrequencies(theta: number, dim: number): number[] {
+  return Array.from({ length: dim / 2 }, (_, i) => Math.fround(1 / Math.fround(theta ** Math.fround((2 * i) / dim))));
+}
+
+/** Added to the scores of keys that must not be seen; exp() of it is zero. */
+export const HIDDEN = -1e30;
+
+/** 0 where `isVisible`, else a number that softmax turns into zero. */
+export const visibilityBias = (ops: Builder, isVisible: Value): Value =>
+  ops.where(isVisible, ops.scalar(0), ops.scalar(HIDDEN));

@@ -1,0 +1,146 @@
+/** The language model of Qwen3-VL: embedding, decoder layers with interleaved MRoPE and DeepStack, and the head. Source: transformers 5.18, modeling_qwen3_vl.py. */
+import { type Dim, mulDims } from "../graph/dim.ts";
+import type { Value } from "../graph/graph.ts";
+
+import type { TextArchitecture } from "./architecture.ts";
+import { attention, inverseFrequencies, type LayerBuilder } from "./layers.ts";
+import { EMBED, textLayer } from "./parameters.ts";
+
+/** Outputs of the vision tower and where they go. */
+export interface VisualFeatures {
+  readonly imageRows: Value; // [M] flat indices b*T + t of the image tokens
+  readonly imageEmbeds: Value; // [M, D]
+  readonly deepstack: readonly Value[]; // each [M, D], added after layer 0, 1, ...
+}
+
+export interface TextInputs {
+  readonly inputIds: Value; // [B, T]
+  readonly positionIds: Value; // [3, B, T]
+  /** 0 for visible keys, very negative for hidden ones: [B, 1, 1, T, S+T] */
+  readonly attentionBias: Value;
+  readonly visual: VisualFeatures;
+  /** Keys and values of earlier tokens, per layer [B, K, S, Dh]; none in training. */
+  readonly cache?: readonly { readonly key: Value; readonly value: Value }[];
+}
+
+export interface TextOutputs {
+  readonly hidden: Value; // [B*T, D], before the final norm
+  readonly cache: readonly { readonly key: Value; readonly value: Value }[];
+}
+
+interface Rotation {
+  readonly positions: Value; // [B, T] row of the table for each token
+  readonly cos: Value; // [B*T, Dh/2]
+  readonly sin: Value;
+}
+
+/** Which of time, height, width drives each rotary frequency: h where i % 3 = 1, w where i % 3 = 2, within their sections; t elsewhere. */
+export function mropeAxes({ headDim, mropeSection }: TextArchitecture): number[] {
+  return Array.from({ length: headDim / 2 }, (_, i) => {
+    const axis = i % 3;
+    return axis > 0 && i < 3 * (mropeSection[axis] ?? 0) ? axis : 0;
+  });
+}
+
+function rotationOf({ ops, architecture }: LayerBuilder, positionIds: Value): Rotation {
+  const { text } = architecture;
+  const [, batch, length] = positionIds.shape as readonly [Dim, Dim, Dim];
+  const rows = mulDims(batch, length);
+  const half = text.headDim / 2;
+  const axes = ops.graph.constant(mropeAxes(text), [half], "int64");
+  const perFrequency = ops.gather(ops.cast(ops.reshape(positionIds, [3, rows]), "float32"), axes); // [Dh/2, B*T]
+  const angles = ops.mul(
+    ops.transpose(perFrequency, [1, 0]),
+    ops.graph.constant(inverseFrequencies(text.ropeTheta, text.headDim), [half]),
+  ); // [B*T, Dh/2]
+  return { positions: ops.reshape(ops.iota(rows), [batch, length]), cos: ops.cos(angles), sin: ops.sin(angles) };
+}
+
+/** x + attention(norm(x)) for x [B*T, D] */
+function selfAttention(
+  layers: LayerBuilder,
+  path: string,
+  x: Value,
+  of: { inputs: TextInputs; rotation: Rotation; layer: number },
+): { output: Value; key: Value; value: Value } {
+  const { ops, architecture } = layers;
+  const { heads, kvHeads, headDim } = architecture.text;
+  const [batch, length] = of.inputs.inputIds.shape as readonly [Dim, Dim];
+  const rows = mulDims(batch, length);
+  const group = heads / kvHeads; // query heads that share one key head
+  const rotated = (name: string, count: number): Value => {
+    const split = ops.reshape(layers.linear(`${path}.${name}_proj`, x), [mulDims(rows, count), headDim]);
+    const normed = ops.reshape(layers.rmsNorm(`${path}.${name}_norm`, split), [batch, length, count * headDim]);
+    return ops.rotary(normed, of.rotation.positions, of.rotation.cos, of.rotation.sin); // [B, T, count*Dh]
+  };
+  const perKeyHead = (value: Value): Value =>
+    ops.transpose(ops.reshape(value, [batch, length, kvHeads, headDim]), [0, 2, 1, 3]); // [B, K, T, Dh]
+  const queries = ops.transpose(
+    ops.reshape(rotated("q", heads), [batch, length, kvHeads, group, headDim]),
+    [0, 2, 3, 1, 4],
+  ); // [B, K, H/K, T, Dh]
+  const cached = of.inputs.cache?.[of.layer];
+  const append = (past: Value | undefined, now: Value): Value => (past ? ops.concat([past, now], 2) : now);
+  const key = append(cached?.key, perKeyHead(rotated("k", kvHeads))); // [B, K, S+T, Dh]
+  const value = append(cached?.value, perKeyHead(layers.linear(`${path}.v_proj`, x)));
+  const keys = key.shape[2] as Dim;
+  const mixed = attention(ops, {
+    q: ops.reshape(queries, [batch, kvHeads, mulDims(group, length), headDim]), // the heads of a group stand below each other: no key is copied
+    k: key,
+    v: value,
+    scale: 1 / Math.sqrt(headDim),
+    bias: { value: of.inputs.attentionBias, scoreShape: [batch, kvHeads, group, length, keys] },
+  }); // [B, K, H/K*T, Dh]
+  const perToken = ops.transpose(ops.reshape(mixed, [batch, kvHeads, group, length, headDim]), [0, 3, 1, 2, 4]); // [B, T, K, H/K, Dh]
+  return { output: layers.linear(`${path}.o_proj`, ops.reshape(perToken, [rows, heads * headDim])), key, value };
+}
+
+function mlp(layers: LayerBuilder, path: string, x: Value): Value {
+  const { ops } = layers;
+  const gate = ops.silu(layers.linear(`${path}.gate_proj`, x));
+  return layers.linear(`${path}.down_proj`, ops.mul(gate, layers.linear(`${path}.up_proj`, x)));
+}
+
+/** Embeds the tokens and runs every decoder layer. */
+export function textStack(layers: LayerBuilder, inputs: TextInputs): TextOutputs {
+  const { ops, architecture, graph } = layers;
+  const [batch, length] = inputs.inputIds.shape as readonly [Dim, Dim];
+  const rows = mulDims(batch, length);
+  const { imageRows, imageEmbeds, deepstack } = inputs.visual;
+  const words = ops.gather(layers.parameter(EMBED), ops.reshape(inputs.inputIds, [rows])); // [B*T, D]
+  let x = ops.scatterRows(words, imageRows, imageEmbeds, "none");
+  const rotation = rotationOf(layers, inputs.positionIds);
+  const cache: { key: Value; value: Value }[] = [];
+  for (let layer = 0; layer < architecture.text.layers; layer++) {
+    x = graph.within(`layers.${layer}`, () => {
+      const path = textLayer(layer);
+      const { output, key, value } = graph.within("self_attn", () =>
+        selfAttention(layers, `${path}.self_attn`, layers.rmsNorm(`${path}.input_layernorm`, x), {
+          inputs,
+          rotation,
+          layer,
+        }),
+      );
+      cache.push({ key, value });
+      const attended = ops.add(x, output);
+      const fed = graph.within("mlp", () =>
+        mlp(layers, `${path}.mlp`, layers.rmsNorm(`${path}.post_attention_layernorm`, attended)),
+      );
+      const sum = ops.add(attended, fed);
+      const extra = deepstack[layer];
+      return extra ? ops.scatterRows(sum, imageRows, ops.add(ops.gather(sum, imageRows), extra), "none") : sum;
+    });
+  }
+  return { hidden: x, cache };
+}
+
+/** Final norm and head for chosen rows: hidden [B*T, D], rows [N] -> logits [N, V] */
+export function headLogits(layers: LayerBuilder, hidden: Value, rows: Value): Value {
+  const { ops, architecture, graph } = layers;
+  return graph.within("head", () =>
+    layers.head(
+      layers.rmsNorm("model.language_model.norm", ops.gather(hidden, rows)),
+      architecture.isHeadTied ? EMBED : null,
+    ),
+  );
+}

@@ -1,0 +1,50 @@
+/** Where each patch of a picture stands: its blend of learned positions and its row and column. Source: transformers 5.18, vision_utils.py. */
+
+/** For P patches in the order in which they are merged: blocks of merge x merge, row by row. */
+export interface PatchPositions {
+  readonly indices: Int32Array; // [P, 4] rows of the learned table
+  readonly weights: Float32Array; // [P, 4]
+  readonly rowsAndColumns: Int32Array; // [P, 2]
+}
+
+/** Bilinear neighbours of target `index` of `size` on a learned axis of `side`, corners aligned; float32 arithmetic as in PyTorch. */
+function neighbours(index: number, size: number, side: number): readonly [low: number, high: number, share: number] {
+  const source = Math.fround(Math.fround(index * (side - 1)) / Math.max(size - 1, 1));
+  const low = Math.floor(source);
+  return [low, Math.min(low + 1, side - 1), Math.fround(source - low)];
+}
+
+/** @param grid [t, h, w] in patches; every frame t repeats the same positions  @param side of the learned table */
+export function patchPositions(
+  [frames, height, width]: readonly [number, number, number],
+  mergeSize: number,
+  side: number,
+): PatchPositions {
+  const count = frames * height * width;
+  const indices = new Int32Array(count * 4);
+  const weights = new Float32Array(count * 4);
+  const rowsAndColumns = new Int32Array(count * 2);
+  let patch = 0;
+  const place = (row: number, column: number): void => {
+    const [top, bottom, down] = neighbours(row, height, side);
+    const [left, right, across] = neighbours(column, width, side);
+    indices.set([top * side + left, top * side + right, bottom * side + left, bottom * side + right], patch * 4);
+    weights.set([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across], patch * 4);
+    rowsAndColumns.set([row, column], patch * 2);
+    patch += 1;
+  };
+  for (let frame = 0; frame < frames; frame++) forEachMerged(height, width, mergeSize, place);
+  return { indices, weights, rowsAndColumns };
+}
+
+function forEachMerged(
+  height: number,
+  width: number,
+  merge: number,
+  visit: (row: number, column: number) => void,
+): void {
+  for (let top = 0; top < height; top += merge)
+    for (let left = 0; left < width; left += merge)
+      for (let row = top; row < top + merge; row++)
+        for (let column = left; column < left + merge; column++) visit(row, column);
+}
