@@ -1,0 +1,184 @@
+/** The `messages` of one row: OpenAI's and transformers' ways of writing them, checked. */
+import { UserError } from "../utils/errors.ts";
+import { isJsonObject, type JsonObject, kindOf } from "../utils/json.ts";
+import { type ContentPart, type Message, ROLES, type Role } from "./example.ts";
+import type { ImageResolver } from "./imageReference.ts";
+
+interface RowContext {
+  /** File and row, for messages. */
+  readonly where: string;
+  readonly resolveImage: ImageResolver;
+}
+
+/** A content part before placeholders have met the `images` column; a null reference is a placeholder. */
+type RawPart =
+  | { readonly type: "text"; readonly text: string }
+  | { readonly type: "image"; readonly reference: string | null };
+
+type RawMessage = Omit<Message, "content"> & { readonly content: string | readonly RawPart[] };
+
+const IMAGE_TAG = "<image>";
+
+/**
+ * The conversation of one row. Pictures are named in their content parts, or in the row's `images` column, whose
+ * entries stand in order for `{"type": "image"}` placeholders or, where there are none, for `<image>` tags.
+ * @throws UserError naming file, row and message
+ */
+export function messagesOfRow(row: JsonObject, { where, resolveImage }: RowContext): readonly Message[] {
+  const { messages } = row;
+  if (!Array.isArray(messages)) throw new UserError(`${where}: messages is ${kindOf(messages)}; expected a list`);
+  const raw = messages.map((message: unknown, i) => rawMessage(message, `${where}, message ${i + 1}`));
+  checkTurns(raw, where);
+  const placed = placeImages(raw, columnReferences(row.images, where), where);
+  return placed.map((message) => resolved(message, { where, resolveImage }));
+}
+
+function checkTurns(messages: readonly RawMessage[], where: string): void {
+  if (!messages.some(({ role }) => role === "assistant")) {
+    throw new UserError(
+      `${where}: no assistant turn among ${messages.length} messages; there is nothing to learn from`,
+    );
+  }
+  const system = messages.findLastIndex(({ role }) => role === "system");
+  if (system > 0)
+    throw new UserError(`${where}, message ${system + 1}: a system turn; only the first message may be one`);
+}
+
+function rawMessage(message: unknown, where: string): RawMessage {
+  if (!isJsonObject(message))
+    throw new UserError(`${where}: expected an object with role and content, found ${kindOf(message)}`);
+  const { tool_calls: calls, reasoning_content: reasoning, train } = message;
+  if (!isAbsent(calls) && !(Array.isArray(calls) && calls.every(isJsonObject))) {
+    throw new UserError(`${where}: tool_calls is ${kindOf(calls)}; expected a list of calls`);
+  }
+  if (!isAbsent(reasoning) && typeof reasoning !== "string") {
+    throw new UserError(`${where}: reasoning_content is ${kindOf(reasoning)}; expected text`);
+  }
+  if (!isAbsent(train) && typeof train !== "boolean") {
+    throw new UserError(`${where}: train is ${kindOf(train)}; expected true or false`);
+  }
+  return {
+    role: roleOf(message, where),
+    content: contentOf(message, where),
+    ...(isAbsent(calls) ? {} : { tool_calls: calls as readonly object[] }),
+    ...(isAbsent(reasoning) ? {} : { reasoning_content: reasoning as string }),
+    ...(isAbsent(train) ? {} : { train: train as boolean }),
+  };
+}
+
+/** Tables that went through Arrow hold null where a row has no such field. */
+const isAbsent = (value: unknown): value is undefined | null => value === undefined || value === null;
+
+function roleOf({ role }: JsonObject, where: string): Role {
+  const known = ROLES.find((name) => name === role);
+  if (known === undefined)
+    throw new UserError(`${where}: role is ${kindOf(role)}; expected one of ${ROLES.join(", ")}`);
+  return known;
+}
+
+/** An assistant that only calls tools may have null content, as OpenAI writes it. */
+function contentOf({ role, content, tool_calls: calls }: JsonObject, where: string): string | readonly RawPart[] {
+  if (typeof content === "string") return content;
+  if (isAbsent(content) && role === "assistant" && Array.isArray(calls)) return "";
+  if (!Array.isArray(content))
+    throw new UserError(`${where}: content is ${kindOf(content)}; expected text or a list of parts`);
+  return content.map((part: unknown, i) => rawPart(part, `${where}, part ${i + 1}`));
+}
+
+function rawPart(part: unknown, where: string): RawPart {
+  if (!isJsonObject(part)) throw new UserError(`${where}: expected an object with a type, found ${kindOf(part)}`);
+  if (part.type === "text") {
+    if (typeof part.text !== "string") throw new UserError(`${where}: text is ${kindOf(part.text)}; expected text`);
+    return { type: "text", text: part.text };
+  }
+  if (part.type === "image" || part.type === "image_url") {
+    const given = [part.image, part.url, part.path, part.image_url].filter((value) => !isAbsent(value));
+    if (given.length > 1)
+      throw new UserError(`${where}: names its picture ${given.length} times; expected one of image, url, path`);
+    return { type: "image", reference: given.length === 0 ? null : referenceOf(given[0], where) };
+  }
+  throw new UserError(`${where}: type is ${kindOf(part.type)}; expected text, image or image_url`);
+}
+
+/** A path or URI as it stands, or inside `{"url": ...}` (OpenAI) or `{"path": ...}` (Hugging Face data sets). */
+function referenceOf(value: unknown, where: string): string {
+  if (typeof value === "string") return value;
+  const inner = isJsonObject(value) ? (value.url ?? value.path) : undefined;
+  if (typeof inner === "string") return inner;
+  throw new UserError(`${where}: a picture is ${kindOf(value)}; expected a path, a data: URI or {"url": ...}`);
+}
+
+/** The `images` column: null where the row has none. */
+function columnReferences(images: unknown, where: string): readonly string[] | null {
+  if (isAbsent(images)) return null;
+  const list: readonly unknown[] = Array.isArray(images) ? images : [images];
+  return list.map((image, i) => referenceOf(image, `${where}, images entry ${i + 1}`));
+}
+
+function placeImages(messages: readonly RawMessage[], column: readonly string[] | null, where: string): RawMessage[] {
+  const hasPlaceholders = messages.some(({ content }) => typeof content !== "string" && content.some(isPlaceholder));
+  if (column === null) {
+    refuseLonePlaceholders(messages, hasPlaceholders, where);
+    return [...messages];
+  }
+  const split = hasPlaceholders ? [...messages] : messages.map(splitAtTags);
+  let used = 0;
+  const filled = split.map((message) =>
+    mapParts(message, (part) => (isPlaceholder(part) ? fill(part, column[used++]) : part)),
+  );
+  if (used !== column.length) {
+    const kind = hasPlaceholders ? '{"type": "image"} placeholders' : `${IMAGE_TAG} tags`;
+    throw new UserError(`${where}: ${used} ${kind} for ${column.length} images; expected one for each`);
+  }
+  return filled;
+}
+
+const isPlaceholder = (part: RawPart): boolean => part.type === "image" && part.reference === null;
+
+/** A placeholder beyond the column's end stays one; the count that follows refuses it. */
+const fill = (part: RawPart, reference: string | undefined): RawPart =>
+  reference === undefined ? part : { type: "image", reference };
+
+const mapParts = (message: RawMessage, change: (part: RawPart) => RawPart): RawMessage =>
+  typeof message.content === "string" ? message : { ...message, content: message.content.map(change) };
+
+function refuseLonePlaceholders(messages: readonly RawMessage[], hasPlaceholders: boolean, where: string): void {
+  if (hasPlaceholders) {
+    throw new UserError(
+      `${where}: an image part without image, url or path, and the row has no "images" to take it from`,
+    );
+  }
+  const tagged = messages.findIndex(({ content }) => typeof content === "string" && content.includes(IMAGE_TAG));
+  if (tagged >= 0) {
+    throw new UserError(
+      `${where}, message ${tagged + 1}: an ${IMAGE_TAG} tag, but the row has no "images"; add them, or write the text as a {"type": "text"} part if the tag is meant literally`,
+    );
+  }
+}
+
+/** Cuts text at `<image>` tags; the text around them stays exactly as written. */
+function splitAtTags(message: RawMessage): RawMessage {
+  const parts: readonly RawPart[] =
+    typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
+  if (!parts.some((part) => part.type === "text" && part.text.includes(IMAGE_TAG))) return message;
+  return { ...message, content: parts.flatMap((part) => (part.type === "text" ? splitText(part.text) : [part])) };
+}
+
+const splitText = (text: string): RawPart[] =>
+  text
+    .split(IMAGE_TAG)
+    .flatMap((piece, i): RawPart[] => [
+      ...(i > 0 ? [{ type: "image" as const, reference: null }] : []),
+      { type: "text", text: piece },
+    ])
+    .filter((part) => part.type === "image" || part.text !== "");
+
+function resolved({ content, ...rest }: RawMessage, { where, resolveImage }: RowContext): Message {
+  if (typeof content === "string") return { ...rest, content };
+  const parts = content.map((part): ContentPart => {
+    if (part.type === "text") return part;
+    if (part.reference === null) throw new UserError(`${where}: an image part without a picture`);
+    return { type: "image", image: resolveImage(part.reference, where) };
+  });
+  return { ...rest, content: parts };
+}
