@@ -1,5 +1,5 @@
 /** Picture files to RGB pixels: the only importer of sharp. Pixels are Pillow's, so colour profiles are ignored. */
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import sharp, { type Metadata, type Sharp } from "sharp";
 import { messageOf, UserError } from "../utils/errors.ts";
 import { type ImageSize, type ImageSource, nameOf, type RgbImage } from "./image.ts";
@@ -42,7 +42,7 @@ export async function decodeImage(source: ImageSource): Promise<RgbImage> {
   const isCmyk = (await readMetadata(source)).space === "cmyk";
   const space = isCmyk ? "cmyk" : "srgb"; // libvips would convert CMYK by a printing profile; Pillow does plain arithmetic
   try {
-    const upright = openImage(source).autoOrient().pipelineColourspace(space).toColourspace(space);
+    const upright = (await openImage(source)).autoOrient().pipelineColourspace(space).toColourspace(space);
     const { data, info } = await upright.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
     const pixels = isCmyk ? fromCmyk(data, info.channels) : overWhite(data, info.channels);
     return { width: info.width, height: info.height, data: pixels };
@@ -55,15 +55,19 @@ export async function decodeImage(source: ImageSource): Promise<RgbImage> {
 }
 
 /** Opens the first frame. Size is checked by `readMetadata`, which names the picture; sharp's own check would not. */
-function openImage(source: ImageSource): Sharp {
-  const input = source.kind === "file" ? source.path : source.bytes;
+async function openImage(source: ImageSource): Promise<Sharp> {
+  const input = source.kind === "file" ? await inputOf(source.path) : source.bytes;
   return sharp(input, { failOn: "error", ignoreIcc: true, limitInputPixels: false });
 }
+
+/** libvips reads a file piecemeal by its path, but takes a trailing "[...]" for options: such files are read whole. */
+const inputOf = async (path: string): Promise<string | Uint8Array> =>
+  path.endsWith("]") ? await readFile(path) : path;
 
 async function readMetadata(source: ImageSource): Promise<Metadata> {
   await checkPresent(source);
   const metadata = await openImage(source)
-    .metadata()
+    .then((picture) => picture.metadata())
     .catch((cause: unknown) => refuse(source, reasonOf(cause), cause));
   if (!READABLE.has(metadata.format)) return refuse(source, `it is ${metadata.format.toUpperCase()}`);
   const { width, height } = metadata;
@@ -112,7 +116,7 @@ function dividedBy255(product: number): number {
  * Source: qwen-vl-utils, vision_process.py, to_rgb; Pillow, libImaging/Paste.c, paste_mask_L.
  */
 function overWhite(pixels: Uint8Array, channels: number): Uint8Array {
-  if (channels === CHANNELS) return pixels;
+  if (channels === CHANNELS) return new Uint8Array(pixels.buffer, pixels.byteOffset, pixels.length); // no Buffer outside
   const count = pixels.length / channels;
   const rgb = new Uint8Array(count * CHANNELS);
   for (let i = 0; i < count; i++) {

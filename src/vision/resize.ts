@@ -148,15 +148,28 @@ function resizeColumns(source: Uint8Array, width: number, inHeight: number, outH
   return new Uint8Array(target.buffer);
 }
 
+/** Pillow takes columns first for a tall, thin picture that gets shorter. Source: Pillow 12.3, PIL/Image.py, Image.resize. */
+const areColumnsFirst = (from: ImageSize, to: ImageSize): boolean =>
+  from.height > from.width * 100 && to.height < from.height;
+
+function withWidth(image: RgbImage, width: number): RgbImage {
+  if (width === image.width) return image;
+  return { width, height: image.height, data: resizeRows(image.data, image.height, image.width, width) };
+}
+
+function withHeight(image: RgbImage, height: number): RgbImage {
+  if (height === image.height) return image;
+  return { width: image.width, height, data: resizeColumns(image.data, image.width, image.height, height) };
+}
+
 /**
- * Bicubic resize, byte for byte Pillow's: rows first, rounded and clipped to 8 bits, then columns; a side that keeps
- * its length is left alone.
- * @returns a new picture of `size`; the given one's bytes are shared when nothing changes
- * Source: Pillow 12, libImaging/Resample.c.  Golden: test/fixtures/vision/resize.json
+ * Bicubic resize, byte for byte Pillow's: one direction, rounded and clipped to 8 bits, then the other; a side that
+ * keeps its length is left alone.
+ * @returns a picture of `size`; the given one itself when nothing changes
+ * Source: Pillow 12.3, libImaging/Resample.c.  Golden: test/fixtures/vision/resize.json
  */
-export function resizeBicubic(image: RgbImage, size: ImageSize): RgbImage {
-  let { data } = image;
-  if (size.width !== image.width) data = resizeRows(data, image.height, image.width, size.width);
-  if (size.height !== image.height) data = resizeColumns(data, size.width, image.height, size.height);
-  return { width: size.width, height: size.height, data };
+export function resizeBicubic(image: RgbImage, { width, height }: ImageSize): RgbImage {
+  return areColumnsFirst(image, { width, height })
+    ? withWidth(withHeight(image, height), width)
+    : withHeight(withWidth(image, width), height);
 }
