@@ -21,8 +21,9 @@ export async function writeWhole(file: string, contents: string | Uint8Array): P
 }
 
 /** Indented JSON with a newline at its end. */
-export const writeJson = (file: string, value: unknown): Promise<void> =>
-  writeWhole(file, `${JSON.stringify(value, null, 2)}\n`);
+export const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+
+export const writeJson = (file: string, value: unknown): Promise<void> => writeWhole(file, jsonText(value));
 
 /** @returns the text, or null where there is no such file  @throws UserError when it cannot be read */
 export async function readTextIfThere(file: string): Promise<string | null> {

@@ -1,0 +1,26 @@
+/** Values as Python writes them, for files that Python programs read. */
+
+/** `repr` of a float: "1.0", "1e-05", "1e+16". Digits are the shortest that read back equal, in both languages. */
+export function pythonFloat(value: number): string {
+  if (Number.isNaN(value)) return "nan";
+  if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
+  if (Object.is(value, -0)) return "-0.0";
+  if (value === 0) return "0.0";
+  const [digits = "", power = "0"] = value.toExponential().split("e");
+  const exponent = Number(power);
+  if (exponent >= -4 && exponent < 16) return plainDecimal(value, exponent);
+  return `${digits}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
+}
+
+// JavaScript itself turns to exponents only below 1e-6 and from 1e21 on, so here it writes plain decimals
+function plainDecimal(value: number, exponent: number): string {
+  return Number.isInteger(value) && exponent >= 0 ? `${value}.0` : String(value);
+}
+
+/** A dict literal of floats, `None` for null: `{'accuracy': 0.5, 'mean_l2': 1.0}`. Names must be plain words. */
+export function pythonDict(values: Readonly<Record<string, number | null>>): string {
+  const items = Object.entries(values).map(([name, value]) => {
+    return `'${name}': ${value === null ? "None" : pythonFloat(value)}`;
+  });
+  return `{${items.join(", ")}}`;
+}
