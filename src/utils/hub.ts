@@ -60,9 +60,9 @@ export async function resolveModelDir(model: string, options: HubOptions = {}): 
   if (!HUB_ID.test(model)) throw new UserError(`model "${model}": not found; expected a folder or a hub id (org/name)`);
   const repo = repoOf(model, options);
   try {
-    const commit = await commitOf(repo, options.onOffline);
+    const { commit, isOnline } = await commitOf(repo, options.onOffline);
     const [snapshot, real] = [join(repo.dir, "snapshots", commit), join(repo.dir, "real", commit)];
-    if (!(await isFolder(real)) && !repo.isOffline) await download(repo, commit, options.onProgress);
+    if (isOnline && !(await isFolder(real))) await download(repo, commit, options.onProgress);
     return await linkReal(snapshot, real);
   } catch (cause) {
     throw refusalOf(repo, cause);
@@ -82,7 +82,7 @@ function repoOf(id: string, options: HubOptions): Repo {
 }
 
 /** The commit that the revision means now; where the hub cannot be asked, the one it meant when it was last fetched. */
-async function commitOf(repo: Repo, onOffline: HubOptions["onOffline"]): Promise<string> {
+async function commitOf(repo: Repo, onOffline: HubOptions["onOffline"]) {
   const refFile = join(repo.dir, "refs", repo.revision);
   const cached = (await readTextIfThere(refFile))?.trim() ?? repo.revision;
   try {
@@ -91,12 +91,12 @@ async function commitOf(repo: Repo, onOffline: HubOptions["onOffline"]): Promise
     const { sha } = await modelInfo({ ...request, name, revision, additionalFields: ["sha"] });
     await mkdir(dirname(refFile), { recursive: true });
     if (sha !== revision) await writeWhole(refFile, sha);
-    return sha;
+    return { commit: sha, isOnline: true };
   } catch (cause) {
     const isHere = await isWholeSnapshot(join(repo.dir, "snapshots", cached));
     if (!isUnreachable(cause) || !isHere) throw cause;
     onOffline?.(`${repo.request.hubUrl} cannot be reached; using ${repo.id} as last fetched (commit ${cached})`);
-    return cached;
+    return { commit: cached, isOnline: false };
   }
 }
 
@@ -109,6 +109,7 @@ async function download(repo: Repo, commit: string, onProgress: HubOptions["onPr
   if (!files.some(({ path }) => path.endsWith(".safetensors"))) {
     throw new UserError(`model "${repo.id}": holds no safetensors file; expected a Qwen3-VL checkpoint`);
   }
+  files.sort((a, b) => a.size - b.size); // weights last: a snapshot that has them has the small files too
   await mkdir(join(repo.dir, "blobs"), { recursive: true });
   await mkdir(snapshot, { recursive: true });
   const totalBytes = files.reduce((sum, { size }) => sum + size, 0);
@@ -141,7 +142,8 @@ async function fetchBlob({ repo, commit, file, blob, onBytes }: BlobToFetch): Pr
     const source = Readable.from(required(remote, `${file.path} on the hub`).slice(count).stream());
     const counted = async function* (chunks: AsyncIterable<Uint8Array>) {
       for await (const chunk of chunks) {
-        onBytes((count += chunk.length));
+        count += chunk.length;
+        onBytes(count);
         yield chunk;
       }
     };
