@@ -84,7 +84,7 @@ export async function encodePrompt(example: Example, processor: Processor): Prom
     const text = processor.chatTemplate.render(messages, { tools, addGenerationPrompt: true });
     const ids = processor.tokenizer.encode(text);
     const counts = expansionOf(ids, { processor, grids: images.map(({ grid }) => grid) });
-    return { id, user, inputIds: Int32Array.from(repeated(ids, counts)), images };
+    return { id, user, inputIds: repeated(ids, counts), images };
   });
 }
 
@@ -137,8 +137,8 @@ export function encodeConversation(
     throw new UserError("nothing to learn: no token of an answer is left; drop the row or its train marks");
   const counts = expansionOf(tokens.ids, options);
   return {
-    inputIds: Int32Array.from(repeated(tokens.ids, counts)),
-    labels: Int32Array.from(repeated(labels, counts)),
+    inputIds: repeated(tokens.ids, counts),
+    labels: repeated(labels, counts),
   };
 }
 
@@ -170,8 +170,17 @@ function expansionOf(
   return counts;
 }
 
-const repeated = (values: readonly number[], counts: readonly number[]): number[] =>
-  values.flatMap((value, i) => new Array<number>(counts[i] as number).fill(value));
+/** @returns [sum of counts] each value written as often as its count says */
+function repeated(values: readonly number[], counts: readonly number[]): Int32Array {
+  const expanded = new Int32Array(counts.reduce((sum, count) => sum + count, 0));
+  let at = 0;
+  values.forEach((value, i) => {
+    const end = at + (counts[i] as number);
+    expanded.fill(value, at, end);
+    at = end;
+  });
+  return expanded;
+}
 
 export interface CollateOptions {
   readonly imageTokenId: number;

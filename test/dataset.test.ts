@@ -256,7 +256,7 @@ const faults: [name: string, row: unknown, message: RegExp][] = [
   ],
   [
     "a data URI that is not base64",
-    ask([{ type: "image", url: "data:image/png;base64,%%" }]),
+    ask([{ type: "image", url: "data:image/png;base64,QUJD%%" }]),
     /line 2: the bytes of a data: picture are not base64/,
   ],
   ["user not a name", { ...ask("a"), user: [1] }, /line 2: user is a list/],
