@@ -1,0 +1,327 @@
+/** What is compared: tokens, pictures, the model's outputs, its gradients and its training traces. */
+import { collate, type Encoded, encodeExample, encodePrompt } from "../../src/collator.ts";
+import { readDataset } from "../../src/dataset.ts";
+import type { EngineOptions } from "../../src/engine/engine.ts";
+import { PictureStore } from "../../src/engine/pictures.ts";
+import { type RemoteEngine, startEngine } from "../../src/engine/start.ts";
+import { decoderPrompt } from "../../src/eval/prompts.ts";
+import { LLM_PROJECTIONS } from "../../src/model/lora.ts";
+import { loadProcessor, type Processor } from "../../src/processor.ts";
+import { CPU } from "../../src/runtime/device.ts";
+import { batchSource } from "../../src/train/batchSource.ts";
+import type { LossNormalization } from "../../src/train/loss.ts";
+import { ADAMW_DEFAULTS } from "../../src/train/optimizer.ts";
+import { type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
+import { required } from "../../src/utils/errors.ts";
+import { readFloat32, readHeader } from "../../src/utils/safetensors.ts";
+import { Comparison, type Result, shareAbove } from "./comparison.ts";
+import type { Golden, TraceRow } from "./golden.ts";
+
+export type Results = Record<string, Result>;
+
+/** Encoded once, used by every subject. */
+export interface Prepared {
+  readonly golden: Golden;
+  readonly processor: Processor;
+  readonly encoded: readonly Encoded[];
+  readonly adapter: ReadonlyMap<string, Float32Array>;
+}
+
+export async function prepare(golden: Golden): Promise<Prepared & { readonly results: Results }> {
+  const processor = loadProcessor(golden.modelDir);
+  const examples = await readDataset(golden.dataFile);
+  const exact = { kind: "exact", limit: 0 } as const;
+  const comparisons = Object.fromEntries(
+    ["token_ids", "labels_official", "labels_pigg", "position_ids", "image_grid_thw", "prompt_ids"].map((name) => [
+      name,
+      new Comparison(exact),
+    ]),
+  );
+  const compare = (name: string, where: string, got: ArrayLike<number>, expected: ArrayLike<number>): void =>
+    void comparisons[name]?.add(where, got, expected);
+  const encoded: Encoded[] = [];
+  for (const [k, sample] of golden.samples.entries()) {
+    const example = required(examples[k], `example ${k}`);
+    const official = await encodeExample(example, processor, { labelMode: "official" });
+    const pigg = await encodeExample(example, processor, { labelMode: "pigg" });
+    const batch = collate([official], collateOptions(processor));
+    compare("token_ids", `${k}`, official.inputIds, sample.input_ids);
+    compare("labels_official", `${k}`, official.labels, sample.labels_official);
+    compare("labels_pigg", `${k}`, pigg.labels, sample.labels_pigg);
+    compare("position_ids", `${k}`, batch.positionIds, sample.position_ids.flat());
+    compare(
+      "image_grid_thw",
+      `${k}`,
+      official.images.flatMap(({ grid }) => [...grid]),
+      (sample.image_grid_thw ?? []).flat(),
+    );
+    compare("prompt_ids", `${k}`, (await encodePrompt(example, processor)).inputIds, sample.prompt_ids);
+    encoded.push(official);
+  }
+  const results = Object.fromEntries(
+    Object.entries(comparisons).map(([name, comparison]) => [name, comparison.result()]),
+  );
+  const adapter = new Map(
+    [...readHeader(`${golden.adapterDir}/adapter_model.safetensors`).tensors].map(([name, entry]) => [
+      name,
+      readFloat32(entry),
+    ]),
+  );
+  return { golden, processor, encoded, adapter, results };
+}
+
+const collateOptions = ({ imageTokenId, padTokenId, vision }: Processor) => ({
+  imageTokenId,
+  padTokenId,
+  mergeSize: vision.mergeSize,
+});
+
+type Training = { readonly weightDecay: number };
+
+async function withEngine<T>(
+  { golden }: Prepared,
+  trainable: "lora" | "full",
+  { weightDecay }: Training,
+  use: (engine: RemoteEngine) => Promise<T>,
+): Promise<T> {
+  const { r, alpha } = golden.lora;
+  const options: EngineOptions = {
+    modelDir: golden.modelDir,
+    device: CPU,
+    trainable:
+      trainable === "full"
+        ? { kind: "full", vision: true }
+        : { kind: "lora", settings: { r, alpha, dropout: 0, targetModules: [...LLM_PROJECTIONS] } },
+    training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay }, maxGradNorm: 1 },
+  };
+  const thread = startEngine(options);
+  try {
+    return await use(thread.remote);
+  } finally {
+    await thread.stop();
+  }
+}
+
+const sourceOf = ({ processor, encoded }: Prepared, engine: RemoteEngine, trainsVision: boolean) =>
+  batchSource(encoded, {
+    ...collateOptions(processor),
+    pictures: new PictureStore(engine, processor.vision),
+    trainsVision,
+  });
+
+/** Pictures, vision tower, logits, losses and greedy answers of the untrained model. */
+export function compareOutputs(prepared: Prepared): Promise<Results> {
+  const { golden, processor, encoded } = prepared;
+  return withEngine(prepared, "lora", { weightDecay: 0 }, async (engine) => {
+    const pixels = new Comparison({ kind: "absolute", limit: 2e-7 });
+    const [vision, deepstack, logits] = [1e-5, 1e-5, 1e-5].map(
+      (limit) => new Comparison({ kind: "magnitude", limit }),
+    ) as [Comparison, Comparison, Comparison];
+    const loss = new Comparison({ kind: "relative", limit: 1e-6 });
+    const greedy = new Comparison({ kind: "exact", limit: 0 });
+    const pictures = new PictureStore(engine, processor.vision);
+    const source = sourceOf(prepared, engine, false);
+    for (const [k, sample] of golden.samples.entries()) {
+      const { images, inputIds } = required(encoded[k], `sample ${k}`);
+      if (images.length > 0) {
+        pixels.add(
+          `${k}`,
+          joined((await pictures.pixels(images)).map((p) => p.pixelValues)),
+          golden.tensor(`${k}.pixel_values`),
+        );
+        const features = await pictures.features(images);
+        vision.add(`${k}`, joined(features.map((f) => f.imageEmbeds)), golden.tensor(`${k}.vision`));
+        features[0]?.deepstack.forEach((_, d) => {
+          deepstack.add(
+            `${k}.${d}`,
+            joined(features.map((f) => required(f.deepstack[d], "deepstack"))),
+            golden.tensor(`${k}.deepstack.${d}`),
+          );
+        });
+      }
+      const options = { imageTokenId: processor.imageTokenId, mergeSize: processor.vision.mergeSize, pictures };
+      await engine.setParameters("base", zeros(prepared.adapter));
+      logits.add(
+        `${k}`,
+        await engine.logits(await decoderPrompt({ id: `${k}`, user: null, inputIds, images }, options), "base"),
+        golden.tensor(`${k}.logits`),
+      );
+      await engine.setValues(zeros(prepared.adapter));
+      const { ids: _, ...batch } = await source([k]);
+      const { lossSum, tokenCount } = await engine.evaluateLoss(batch);
+      loss.add(`${k}`, [lossSum / tokenCount], [sample.loss]);
+      const prompt = await decoderPrompt(
+        { id: `${k}`, user: null, inputIds: Int32Array.from(sample.prompt_ids), images },
+        options,
+      );
+      greedy.add(`${k}`, await answer(engine, prompt, sample.greedy.length, "base"), sample.greedy);
+    }
+    return {
+      pixel_values: pixels.result(),
+      vision: vision.result(),
+      deepstack: deepstack.result(),
+      logits: logits.result(),
+      loss: loss.result(),
+      greedy: greedy.result(),
+    };
+  });
+}
+
+async function answer(
+  engine: RemoteEngine,
+  prompt: Awaited<ReturnType<typeof decoderPrompt>>,
+  maxNewTokens: number,
+  parameters: string | null,
+): Promise<number[]> {
+  const [tokens] = await engine.generate([prompt], { maxNewTokens, stopIds: [], padId: 0 }, parameters);
+  return required(tokens, "answer");
+}
+
+/** Losses, gradients and an answer with the adapter; then the gradients of all weights. */
+export async function compareGradients(prepared: Prepared): Promise<Results> {
+  const { golden, processor, encoded, adapter } = prepared;
+  const lora = await withEngine(prepared, "lora", { weightDecay: 0 }, async (engine) => {
+    const source = sourceOf(prepared, engine, false);
+    await engine.setValues(adapter);
+    const losses = new Comparison({ kind: "relative", limit: 1e-6 });
+    for (const [k, expected] of golden.lora.losses.entries()) {
+      const { ids: _, ...batch } = await source([k]);
+      const { lossSum, tokenCount } = await engine.evaluateLoss(batch);
+      losses.add(`${k}`, [lossSum / tokenCount], [expected]);
+    }
+    const gradients = new Comparison({ kind: "magnitude", limit: 1e-4 });
+    addAll(gradients, await gradientsOf(engine, await source([0])), golden.tensors("loragrad."));
+    const options = {
+      imageTokenId: processor.imageTokenId,
+      mergeSize: processor.vision.mergeSize,
+      pictures: new PictureStore(engine, processor.vision),
+    };
+    const images = encoded[0]?.images ?? [];
+    const prompt = await decoderPrompt(
+      { id: "0", user: null, inputIds: Int32Array.from(golden.samples[0]?.prompt_ids ?? []), images },
+      options,
+    );
+    const greedy = new Comparison({ kind: "exact", limit: 0 }).add(
+      "0",
+      await answer(engine, prompt, golden.lora.greedy0.length, null),
+      golden.lora.greedy0,
+    );
+    return { lora_loss: losses.result(), lora_gradients: gradients.result(), lora_greedy: greedy.result() };
+  });
+  const full = await withEngine(prepared, "full", { weightDecay: 0 }, async (engine) => {
+    const gradients = new Comparison({ kind: "magnitude", limit: 1e-4 });
+    return addAll(
+      gradients,
+      await gradientsOf(engine, await sourceOf(prepared, engine, true)([3])),
+      golden.tensors("fullgrad."),
+    );
+  });
+  return { ...lora, full_gradients: full.result() };
+}
+
+/** Gradients of the mean loss of one batch. */
+async function gradientsOf(
+  engine: RemoteEngine,
+  { ids: _, ...batch }: Awaited<ReturnType<ReturnType<typeof sourceOf>>>,
+): Promise<ReadonlyMap<string, Float32Array>> {
+  const { tokenCount } = await engine.accumulate(batch, { weight: 1, dropoutSeed: 0 });
+  const gradients = await engine.gradients(tokenCount);
+  await engine.clearGradients();
+  return gradients;
+}
+
+function addAll(
+  comparison: Comparison,
+  got: ReadonlyMap<string, Float32Array>,
+  expected: ReadonlyMap<string, Float32Array>,
+): Comparison {
+  for (const [name, values] of expected) comparison.add(name, got.get(name) ?? [], values);
+  for (const name of got.keys()) if (!expected.has(name)) comparison.add(`${name} is not in the reference`, [], [0]);
+  return comparison;
+}
+
+interface TraceSpec {
+  readonly trainable: "lora" | "full";
+  readonly normalization: LossNormalization;
+  readonly weightDecay: number;
+  readonly options: Pick<TrainerOptions, "accumulation" | "schedule">;
+}
+
+const LORA_TRACE = {
+  trainable: "lora",
+  weightDecay: 0.01,
+  options: { accumulation: 4, schedule: { kind: "linear", peak: 1e-3, warmupSteps: 2, totalSteps: 6 } },
+} as const;
+const TRACES: Readonly<Record<keyof Golden["traces"], TraceSpec>> = {
+  token: { ...LORA_TRACE, normalization: "token" },
+  "microbatch-mean": { ...LORA_TRACE, normalization: "microbatch-mean" },
+  full: {
+    trainable: "full",
+    normalization: "token",
+    weightDecay: 0,
+    options: { accumulation: 2, schedule: { kind: "constant", peak: 1e-4, warmupSteps: 0, totalSteps: 3 } },
+  },
+};
+
+/** Runs the trainer itself along each reference trace. */
+export async function compareTraces(prepared: Prepared): Promise<Results> {
+  const results: Results = {};
+  for (const [name, spec] of Object.entries(TRACES) as [keyof typeof TRACES, TraceSpec][])
+    Object.assign(results, await compareTrace(prepared, name, spec));
+  return results;
+}
+
+function compareTrace(prepared: Prepared, name: keyof Golden["traces"], spec: TraceSpec): Promise<Results> {
+  return withEngine(prepared, spec.trainable, spec, async (engine) => {
+    if (spec.trainable === "lora") await engine.setValues(prepared.adapter);
+    const plan = {
+      examples: prepared.encoded.length,
+      batchSize: 1,
+      shuffle: false,
+      seed: 0,
+      lossNormalization: spec.normalization,
+      ...spec.options,
+    };
+    const rows: StepReport[] = [];
+    for await (const report of trainSteps(engine, sourceOf(prepared, engine, spec.trainable === "full"), plan))
+      rows.push(report);
+    const expected: readonly TraceRow[] = prepared.golden.traces[name];
+    const loss = new Comparison({ kind: "relative", limit: 1e-5 }).add(
+      "step",
+      rows.map((row) => row.loss),
+      expected.map((row) => row.loss),
+    );
+    const norm = new Comparison({ kind: "relative", limit: 1e-4 }).add(
+      "step",
+      rows.map((row) => row.gradNorm),
+      expected.map((row) => row.grad_norm),
+    );
+    const results: Results = { [`trace_${name}_loss`]: loss.result(), [`trace_${name}_grad_norm`]: norm.result() };
+    if (spec.trainable === "lora")
+      Object.assign(results, compareAdapters(prepared, name, (await engine.state()).values));
+    return results;
+  });
+}
+
+/** 99.9 % of the elements within 1e-5, all within 2e-4: Adam turns the sign of a gradient near zero into a whole step. */
+function compareAdapters({ golden }: Prepared, trace: string, got: ReadonlyMap<string, Float32Array>): Results {
+  const expected = golden.tensors(`trained.${trace === "token" ? "token" : "microbatch-mean"}.`);
+  const all = addAll(new Comparison({ kind: "absolute", limit: 2e-4 }), got, expected).result();
+  const share = shareAbove(
+    [...expected].map(([name, values]) => [got.get(name) ?? [], values] as const),
+    1e-5,
+  );
+  return {
+    [`trace_${trace}_adapter`]: all,
+    [`trace_${trace}_adapter_share_above_1e-5`]: new Comparison({ kind: "absolute", limit: 1e-3 })
+      .add("share", [share], [0])
+      .result(),
+  };
+}
+
+const zeros = (adapter: ReadonlyMap<string, Float32Array>): ReadonlyMap<string, Float32Array> =>
+  new Map([...adapter].map(([name, values]) => [name, new Float32Array(values.length)]));
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  return Float32Array.from(parts.flatMap((part) => [...part]));
+}

@@ -1,0 +1,203 @@
+/** What one device does for a run: features of pictures, gradients and updates, answers. It lives in a worker thread (worker.ts). */
+import { type DecoderPrompt, type GenerationSettings, Generator } from "../eval/generator.ts";
+import { encodeOnnx } from "../graph/onnx.ts";
+import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
+import {
+  featureFeeds,
+  type PictureFeatures,
+  type PicturePixels,
+  patchFeeds,
+  pictureFeeds,
+  type TokenArrays,
+  tokenFeeds,
+} from "../model/feeds.ts";
+import { deepstackName, visionGraph } from "../model/graphs.ts";
+import { type Trainables, trainableShapes, trainsVision } from "../model/layers.ts";
+import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import type { Device } from "../runtime/device.ts";
+import { openSession, type Session } from "../runtime/session.ts";
+import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
+import { lossFeeds, type StepOutput } from "../train/loss.ts";
+import { type NamedArrays, Replica, type ReplicaOptions, type ReplicaState } from "../train/replica.ts";
+import { InternalError, required } from "../utils/errors.ts";
+import { elementCount } from "../utils/safetensors.ts";
+
+/** Plain data: it crosses threads. */
+export interface EngineOptions {
+  readonly modelDir: string;
+  readonly device: Device;
+  /** What trains, or what adapters look like that are only used. */
+  readonly trainable: TrainableSpec;
+  /** Absent where nothing is trained. */
+  readonly training?: Omit<ReplicaOptions, "trainable">;
+}
+
+/** A batch as the collator makes it, with what the vision tower needs or has made. */
+export interface EngineBatch extends TokenArrays {
+  readonly labels: Int32Array; // [B*T]
+  /** Pixels where the vision tower trains, features where it is frozen. */
+  readonly pictures: readonly PicturePixels[] | readonly PictureFeatures[];
+}
+
+export class Engine {
+  readonly #checkpoint: Checkpoint;
+  readonly #options: EngineOptions;
+  readonly #trainables: Trainables;
+  readonly #replica: Replica | null;
+  /** Adapters (or whole sets of parameters) to answer with, by the caller's name. */
+  readonly #parameterSets = new Map<string, NamedArrays>();
+  #vision: Promise<{ session: Session; trainable: readonly string[] }> | null = null;
+  #generator: Promise<Generator> | null = null;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.#checkpoint = openCheckpoint(options.modelDir);
+    this.#trainables = trainablesOf(this.#checkpoint, options.trainable);
+    this.#replica = options.training
+      ? new Replica(this.#checkpoint, { ...options.training, trainable: options.trainable }, options.device)
+      : null;
+  }
+
+  /** Opens the sessions that training needs. */
+  async prepareTraining(): Promise<void> {
+    await this.#training().prepare();
+  }
+
+  /** Names, shapes and number of what trains. */
+  trainableShapes(): ReadonlyMap<string, readonly number[]> {
+    return trainableShapes(this.#checkpoint, this.#trainables);
+  }
+
+  setValues(values: NamedArrays): void {
+    this.#training().setValues(values);
+  }
+
+  state(): ReplicaState {
+    return this.#training().state();
+  }
+
+  setState(state: ReplicaState): void {
+    this.#training().setState(state);
+  }
+
+  /** Forward and backward of one micro-batch; see Replica. */
+  accumulate(
+    batch: EngineBatch,
+    { weight, dropoutSeed }: { weight: number; dropoutSeed: number },
+  ): Promise<StepOutput> {
+    const seed: HostTensor = { dtype: "int64", dims: [], data: Int32Array.of(dropoutSeed) };
+    return this.#training().accumulate({ ...this.#batchFeeds(batch), dropout_seed: seed }, weight);
+  }
+
+  evaluateLoss(batch: EngineBatch): Promise<StepOutput> {
+    return this.#training().evaluate(this.#batchFeeds(batch));
+  }
+
+  update(change: { total: number; learningRate: number; step: number }): Promise<number> {
+    return this.#training().update(change);
+  }
+
+  clearGradients(): void {
+    this.#training().clearGradients();
+  }
+
+  /** Accumulated gradients divided by `total`. */
+  gradients(total: number): NamedArrays {
+    return this.#training().gradients(total);
+  }
+
+  /** Features of pictures that all have one grid, computed together. */
+  async encodePictures(pictures: readonly PicturePixels[]): Promise<PictureFeatures[]> {
+    const { architecture } = this.#checkpoint;
+    this.#vision ??= this.#openVision();
+    const { session, trainable } = await this.#vision;
+    const outputs = await session.run({
+      ...pictureFeeds(architecture, pictures),
+      ...this.#parameters(null, trainable),
+    });
+    const share = (name: string, i: number): Float32Array => {
+      const data = required(outputs[name], name).data as Float32Array;
+      const size = data.length / pictures.length;
+      return data.slice(i * size, (i + 1) * size);
+    };
+    return pictures.map((_, i) => ({
+      imageEmbeds: share("image_embeds", i),
+      deepstack: architecture.vision.deepstackIndexes.map((__, d) => share(deepstackName(d), i)),
+    }));
+  }
+
+  /** Keeps parameters to answer with under a name; `null` values forget them. */
+  setParameters(name: string, values: NamedArrays | null): void {
+    if (values) this.#parameterSets.set(name, values);
+    else this.#parameterSets.delete(name);
+  }
+
+  /** @param parameters name of a kept set; null: what is being trained, or the base alone where nothing is */
+  async generate(
+    prompts: readonly DecoderPrompt[],
+    settings: GenerationSettings,
+    parameters: string | null,
+  ): Promise<number[][]> {
+    const generator = await this.#openGenerator();
+    return generator.generate(prompts, this.#parameters(parameters, generator.parameters), settings);
+  }
+
+  /** Logits of every token of a prompt, [T, V]. */
+  async logits(prompt: DecoderPrompt, parameters: string | null): Promise<Float32Array> {
+    const generator = await this.#openGenerator();
+    return generator.logits(prompt, this.#parameters(parameters, generator.parameters));
+  }
+
+  /** Peak resident memory of the process, in bytes. */
+  peakMemory(): number {
+    return process.resourceUsage().maxRSS * 1024;
+  }
+
+  async release(): Promise<void> {
+    await this.#replica?.release();
+    await (await this.#vision)?.session.release();
+    await (await this.#generator)?.release();
+  }
+
+  #training(): Replica {
+    if (!this.#replica) throw new InternalError("this engine was opened without training");
+    return this.#replica;
+  }
+
+  #batchFeeds({ labels, pictures, ...tokens }: EngineBatch): Feeds {
+    const { architecture } = this.#checkpoint;
+    const visual = trainsVision(this.#trainables)
+      ? patchFeeds(architecture, pictures as readonly PicturePixels[])
+      : featureFeeds(architecture, pictures as readonly PictureFeatures[]);
+    return { ...tokenFeeds(tokens), ...lossFeeds(labels, tokens.length), ...visual };
+  }
+
+  #parameters(set: string | null, names: readonly string[]): Feeds {
+    if (set === null && this.#replica) return this.#replica.parameterFeeds(names);
+    const values = set === null ? this.#untrained() : required(this.#parameterSets.get(set), `parameter set ${set}`);
+    const shapes = this.trainableShapes();
+    return Object.fromEntries(
+      names.map((name) => [name, floats(required(values.get(name), name), required(shapes.get(name), name))]),
+    );
+  }
+
+  /** Zeros: an adapter of zeros is the base itself, exactly. */
+  #untrained(): NamedArrays {
+    if (this.#options.trainable.kind === "full")
+      throw new InternalError("full parameters are opened as a checkpoint of their own");
+    return new Map([...this.trainableShapes()].map(([name, shape]) => [name, new Float32Array(elementCount(shape))]));
+  }
+
+  #openGenerator(): Promise<Generator> {
+    this.#generator ??= Generator.open(this.#checkpoint, this.#trainables, this.#options.device);
+    return this.#generator;
+  }
+
+  async #openVision(): Promise<{ session: Session; trainable: readonly string[] }> {
+    const { graph, trainable } = visionGraph(this.#checkpoint, this.#trainables);
+    return {
+      session: await openSession(encodeOnnx(graph), { device: this.#options.device, weightsDir: this.#checkpoint.dir }),
+      trainable,
+    };
+  }
+}

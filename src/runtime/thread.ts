@@ -1,0 +1,123 @@
+/**
+ * An object in a worker thread, called as if it were here. Errors keep their kind, and when the thread dies every call
+ * that waits for it fails with the reason: nothing hangs.
+ */
+import { type MessagePort, type Transferable, Worker } from "node:worker_threads";
+import { InternalError, Interrupted, messageOf, UserError } from "../utils/errors.ts";
+
+interface Call {
+  readonly id: number;
+  readonly method: string;
+  readonly args: readonly unknown[];
+}
+
+type Reply =
+  | { readonly id: number; readonly result: unknown }
+  | {
+      readonly id: number;
+      readonly error: { readonly name: string; readonly message: string; readonly stack: string | undefined };
+    };
+
+/** Methods of T as seen from another thread. */
+export type Remote<T> = {
+  readonly [K in keyof T as T[K] extends (...args: never[]) => unknown ? K : never]: T[K] extends (
+    ...args: infer A
+  ) => infer R
+    ? (...args: A) => Promise<Awaited<R>>
+    : never;
+};
+
+/**
+ * Answers calls on `port` with the methods of the object that `create` makes, one after another in the order of arrival.
+ * The object is made at the first call; if that fails, every call answers with the reason.
+ */
+export function serve(port: MessagePort, create: () => object): void {
+  let target: object | null = null;
+  let last = Promise.resolve();
+  port.on("message", (call: Call) => {
+    last = last.then(async () => port.postMessage(await replyTo(() => (target ??= create()), call)));
+  });
+}
+
+async function replyTo(target: () => object, { id, method, args }: Call): Promise<Reply> {
+  try {
+    const object = target();
+    const run: unknown = Reflect.get(object, method);
+    if (typeof run !== "function")
+      throw new InternalError(`a thread was asked for "${method}", which it does not have`);
+    return { id, result: await run.apply(object, args) };
+  } catch (thrown) {
+    const { name, message, stack } = thrown instanceof Error ? thrown : new Error(String(thrown));
+    return { id, error: { name, message, stack } };
+  }
+}
+
+/** The same error, with the class that callers tell apart. */
+function revived({ name, message, stack }: { name: string; message: string; stack: string | undefined }): Error {
+  if (name === "UserError") return new UserError(message);
+  if (name === "Interrupted") return new Interrupted(message);
+  const error = new InternalError(message.replace(/^internal: /, ""));
+  if (stack) error.stack = stack;
+  return error;
+}
+
+/** A running thread and the object in it. */
+export interface Thread<T> {
+  readonly remote: Remote<T>;
+  /** Ends the thread; calls under way fail. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts `file`, which must call `serve`, in a thread of its own.
+ * @param data what the thread finds as workerData.data
+ */
+export function startThread<T extends object>(
+  file: URL,
+  data: unknown,
+  transfer: readonly Transferable[] = [],
+): Thread<T> {
+  const boot = new URL("./boot.mjs", import.meta.url);
+  const worker = new Worker(boot, { workerData: { file: file.href, data }, transferList: [...transfer], execArgv: [] });
+  const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  let dead: Error | null = null;
+  let count = 0;
+  const die = (error: Error): void => {
+    dead ??= error;
+    for (const { reject } of waiting.values()) reject(dead);
+    waiting.clear();
+  };
+  worker.on("message", (reply: Reply) => {
+    const call = waiting.get(reply.id);
+    waiting.delete(reply.id);
+    if ("error" in reply) call?.reject(revived(reply.error));
+    else call?.resolve(reply.result);
+    if (waiting.size === 0) worker.unref();
+  });
+  worker.on("error", (error) =>
+    die(new InternalError(`a worker thread failed: ${messageOf(error)}`, { cause: error })),
+  );
+  worker.on("exit", (code) => die(new InternalError(`a worker thread ended with code ${code} while it was needed`)));
+  worker.unref();
+  const call = (method: string, args: readonly unknown[]): Promise<unknown> =>
+    new Promise((resolve, reject) => {
+      if (dead) return reject(dead);
+      worker.ref(); // the process lives on while an answer is due
+      waiting.set(++count, { resolve, reject });
+      worker.postMessage({ id: count, method, args } satisfies Call);
+    });
+  // Every property is a call; `then` must not be, or awaiting the proxy would call the thread.
+  const remote = new Proxy(
+    {},
+    {
+      get: (_, method) =>
+        method === "then" || typeof method === "symbol" ? undefined : (...args: unknown[]) => call(method, args),
+    },
+  ) as Remote<T>;
+  return {
+    remote,
+    async stop() {
+      await worker.terminate();
+    },
+  };
+}

@@ -1,0 +1,105 @@
+/** AdamW as a graph over one flat vector, and the global norm for clipping. Source: torch.optim.AdamW (2.13), clip_grad_norm_. */
+import { builderOf } from "../graph/builder.ts";
+import { Graph, type Value } from "../graph/graph.ts";
+import type { Session } from "../runtime/session.ts";
+import { floats, type HostTensor } from "../runtime/tensor.ts";
+
+export interface AdamWSettings {
+  readonly betas: readonly [number, number];
+  readonly epsilon: number;
+  readonly weightDecay: number;
+}
+
+export const ADAMW_DEFAULTS = { betas: [0.9, 0.999], epsilon: 1e-8 } as const;
+
+/** Scalars of one update; computed in double on the host, because 1 - 0.999^1 would lose four digits in float32. */
+const SCALARS = ["gradient_scale", "decay_factor", "step_size", "root_bias_correction2"] as const;
+
+/**
+ * optimizer_model: parameter, gradient, exp_avg, exp_avg_sq, each [n], and four scalars
+ * -> parameter_out, exp_avg_out, exp_avg_sq_out.
+ */
+export function optimizerGraph({ betas: [beta1, beta2], epsilon }: Pick<AdamWSettings, "betas" | "epsilon">): Graph {
+  const graph = new Graph("optimizer_model");
+  const ops = builderOf(graph);
+  const [parameter, gradient, expAvg, expAvgSq] = ["parameter", "gradient", "exp_avg", "exp_avg_sq"].map((name) =>
+    graph.input(name, "float32", ["n"]),
+  ) as [Value, Value, Value, Value];
+  const [scale, decay, stepSize, root] = SCALARS.map((name) => graph.input(name, "float32", [])) as [
+    Value,
+    Value,
+    Value,
+    Value,
+  ];
+  const g = ops.mul(gradient, scale);
+  const average = ops.add(expAvg, ops.scale(ops.sub(g, expAvg), 1 - beta1)); // torch's lerp
+  const square = ops.add(ops.scale(expAvgSq, beta2), ops.mul(ops.scale(g, 1 - beta2), g));
+  const denominator = ops.add(ops.div(ops.sqrt(square), root), ops.scalar(epsilon));
+  const moved = ops.sub(ops.mul(parameter, decay), ops.mul(stepSize, ops.div(average, denominator)));
+  graph.output("parameter_out", moved);
+  graph.output("exp_avg_out", average);
+  graph.output("exp_avg_sq_out", square);
+  return graph;
+}
+
+/** Values, gradients and moments of the trainable parameters, side by side in the same order. */
+export interface FlatState {
+  readonly values: Float32Array;
+  readonly gradients: Float32Array;
+  readonly expAvg: Float32Array;
+  readonly expAvgSq: Float32Array;
+}
+
+export interface Update {
+  readonly learningRate: number;
+  /** 1 for the first update. */
+  readonly step: number;
+  /** Turns the accumulated gradient into the one to follow: normalisation times clipping. */
+  readonly gradientScale: number;
+}
+
+const CHUNK = 1 << 24; // elements a run: bounds the copies that a run hands back
+
+/** Updates elements [start, end) in place. */
+export async function adamw(
+  session: Session,
+  state: FlatState,
+  range: { start: number; end: number; weightDecay: number },
+  settings: AdamWSettings,
+  update: Update,
+): Promise<void> {
+  const [beta1, beta2] = settings.betas;
+  const scalars: Record<(typeof SCALARS)[number], number> = {
+    gradient_scale: update.gradientScale,
+    decay_factor: 1 - update.learningRate * range.weightDecay,
+    step_size: update.learningRate / (1 - beta1 ** update.step),
+    root_bias_correction2: Math.sqrt(1 - beta2 ** update.step),
+  };
+  const feeds: Record<string, HostTensor> = {};
+  for (const name of SCALARS) feeds[name] = floats(Float32Array.of(scalars[name]), []);
+  for (let start = range.start; start < range.end; start += CHUNK) {
+    const end = Math.min(start + CHUNK, range.end);
+    const part = (values: Float32Array): HostTensor => floats(values.subarray(start, end), [end - start]);
+    const out = await session.run({
+      ...feeds,
+      parameter: part(state.values),
+      gradient: part(state.gradients),
+      exp_avg: part(state.expAvg),
+      exp_avg_sq: part(state.expAvgSq),
+    });
+    state.values.set(out.parameter_out?.data as Float32Array, start);
+    state.expAvg.set(out.exp_avg_out?.data as Float32Array, start);
+    state.expAvgSq.set(out.exp_avg_sq_out?.data as Float32Array, start);
+  }
+}
+
+/** Euclidean norm, summed in double. */
+export function norm(values: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2;
+  return Math.sqrt(sum);
+}
+
+/** At most 1. Source: torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm. `maxNorm` 0 means no clipping. */
+export const clipFactor = (gradNorm: number, maxNorm: number): number =>
+  maxNorm > 0 ? Math.min(1, maxNorm / (gradNorm + 1e-6)) : 1;

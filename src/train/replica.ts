@@ -1,0 +1,192 @@
+/**
+ * One device's copy of what trains: parameters, gradients and moments, with the sessions that compute on them. It lives
+ * in a worker thread, because a run blocks its thread.
+ */
+import { encodeOnnx } from "../graph/onnx.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import { evalGraph, gradientName, type ModelGraph, trainingGraph } from "../model/graphs.ts";
+import { trainableShapes } from "../model/layers.ts";
+import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import type { Device } from "../runtime/device.ts";
+import { openSession, type Session } from "../runtime/session.ts";
+import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
+import { InternalError, required } from "../utils/errors.ts";
+import { readFloat32 } from "../utils/safetensors.ts";
+import { flatten, type Layout, layoutOf, named } from "./layout.ts";
+import type { StepOutput } from "./loss.ts";
+import { type AdamWSettings, adamw, clipFactor, type FlatState, norm, optimizerGraph } from "./optimizer.ts";
+
+/** Plain data: it crosses threads. */
+export interface ReplicaOptions {
+  readonly trainable: TrainableSpec;
+  readonly optimizer: AdamWSettings;
+  readonly maxGradNorm: number;
+}
+
+/** Parameters by name, as files hold them. */
+export type NamedArrays = ReadonlyMap<string, Float32Array>;
+
+/** Everything that training changes on a device. */
+export interface ReplicaState {
+  readonly values: NamedArrays;
+  readonly expAvg: NamedArrays;
+  readonly expAvgSq: NamedArrays;
+}
+
+interface OpenModel extends Pick<ModelGraph, "trainable"> {
+  readonly session: Session;
+}
+
+export class Replica {
+  readonly layout: Layout;
+  readonly #state: FlatState;
+  readonly #slots: ReadonlyMap<string, Layout["slots"][number]>;
+  readonly #checkpoint: Checkpoint;
+  readonly #options: ReplicaOptions;
+  readonly #device: Device;
+  #training: Promise<OpenModel> | null = null;
+  #evaluation: Promise<OpenModel> | null = null;
+  #optimizer: Promise<Session> | null = null;
+
+  constructor(checkpoint: Checkpoint, options: ReplicaOptions, device: Device) {
+    this.#checkpoint = checkpoint;
+    this.#options = options;
+    this.#device = device;
+    this.layout = layoutOf(trainableShapes(checkpoint, trainablesOf(checkpoint, options.trainable)));
+    const empty = (): Float32Array => new Float32Array(this.layout.size);
+    this.#state = { values: empty(), gradients: empty(), expAvg: empty(), expAvgSq: empty() };
+    this.#slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
+    if (options.trainable.kind === "full") this.#readWeights();
+  }
+
+  /** Opens the training session ahead of the first step, which would otherwise wait for it. */
+  async prepare(): Promise<void> {
+    await this.#trainingModel();
+  }
+
+  setValues(values: NamedArrays): void {
+    this.#state.values.set(flatten(this.layout, values));
+  }
+
+  /** Views, not copies. */
+  state(): ReplicaState {
+    const view = (flat: Float32Array): NamedArrays => named(this.layout, flat);
+    return { values: view(this.#state.values), expAvg: view(this.#state.expAvg), expAvgSq: view(this.#state.expAvgSq) };
+  }
+
+  setState({ values, expAvg, expAvgSq }: ReplicaState): void {
+    this.setValues(values);
+    this.#state.expAvg.set(flatten(this.layout, expAvg));
+    this.#state.expAvgSq.set(flatten(this.layout, expAvgSq));
+  }
+
+  /** Current values as graph inputs. */
+  parameterFeeds(names: Iterable<string>): Feeds {
+    const feeds: Record<string, HostTensor> = {};
+    for (const name of names) {
+      const { start, end, shape } = required(this.#slots.get(name), `parameter ${name}`);
+      feeds[name] = floats(this.#state.values.subarray(start, end), shape);
+    }
+    return feeds;
+  }
+
+  /** Forward and backward; adds `weight` times the gradient of the loss sum to what has been accumulated. */
+  async accumulate(feeds: Feeds, weight: number): Promise<StepOutput> {
+    const { session, trainable } = await this.#trainingModel();
+    const outputs = await session.run({ ...feeds, ...this.parameterFeeds(trainable) });
+    for (const name of trainable) {
+      const { start } = required(this.#slots.get(name), `parameter ${name}`);
+      addTo(
+        this.#state.gradients,
+        start,
+        required(outputs[gradientName(name)], `gradient of ${name}`).data as Float32Array,
+        weight,
+      );
+    }
+    return stepOutput(outputs);
+  }
+
+  /** The loss alone, without dropout. */
+  async evaluate(feeds: Feeds): Promise<StepOutput> {
+    this.#evaluation ??= this.#open(evalGraph);
+    const { session, trainable } = await this.#evaluation;
+    return stepOutput(await session.run({ ...feeds, ...this.parameterFeeds(trainable) }));
+  }
+
+  /**
+   * Follows the accumulated gradient and forgets it.
+   * @param total what the accumulated sum is divided by
+   * @param step  1 for the first update
+   * @returns the gradient's norm before clipping
+   */
+  async update({ total, learningRate, step }: { total: number; learningRate: number; step: number }): Promise<number> {
+    const { optimizer, maxGradNorm } = this.#options;
+    this.#optimizer ??= openSession(encodeOnnx(optimizerGraph(optimizer)), { device: { kind: "cpu" } });
+    const session = await this.#optimizer;
+    const gradNorm = norm(this.#state.gradients) / total;
+    if (Number.isFinite(gradNorm)) {
+      const change = { learningRate, step, gradientScale: clipFactor(gradNorm, maxGradNorm) / total };
+      const { decayEnd, size } = this.layout;
+      await adamw(
+        session,
+        this.#state,
+        { start: 0, end: decayEnd, weightDecay: optimizer.weightDecay },
+        optimizer,
+        change,
+      );
+      await adamw(session, this.#state, { start: decayEnd, end: size, weightDecay: 0 }, optimizer, change);
+    }
+    this.#state.gradients.fill(0);
+    return gradNorm;
+  }
+
+  /** Forgets what has been accumulated: a step that was broken off starts anew. */
+  clearGradients(): void {
+    this.#state.gradients.fill(0);
+  }
+
+  /** Accumulated gradients by name (views), divided by `total`. */
+  gradients(total: number): NamedArrays {
+    return named(
+      this.layout,
+      this.#state.gradients.map((value) => value / total),
+    );
+  }
+
+  async release(): Promise<void> {
+    const models = await Promise.all([this.#training, this.#evaluation]);
+    for (const model of models) await model?.session.release();
+    await (await this.#optimizer)?.release();
+  }
+
+  #trainingModel(): Promise<OpenModel> {
+    this.#training ??= this.#open(trainingGraph);
+    return this.#training;
+  }
+
+  async #open(build: typeof trainingGraph): Promise<OpenModel> {
+    const { graph, trainable } = build(this.#checkpoint, trainablesOf(this.#checkpoint, this.#options.trainable));
+    if (build === trainingGraph && trainable.length !== this.layout.slots.length) {
+      const idle = this.layout.slots.filter(({ name }) => !trainable.includes(name));
+      throw new InternalError(`the training graph leaves out ${idle.map(({ name }) => name).join(", ")}`);
+    }
+    return {
+      session: await openSession(encodeOnnx(graph), { device: this.#device, weightsDir: this.#checkpoint.dir }),
+      trainable,
+    };
+  }
+
+  #readWeights(): void {
+    for (const { name, start } of this.layout.slots)
+      this.#state.values.set(readFloat32(required(this.#checkpoint.tensors.get(name), name)), start);
+  }
+}
+
+function addTo(flat: Float32Array, start: number, part: Float32Array, weight: number): void {
+  for (let i = 0; i < part.length; i++) flat[start + i] = (flat[start + i] as number) + weight * (part[i] as number);
+}
+
+function stepOutput(outputs: Readonly<Record<string, HostTensor>>): StepOutput {
+  const scalar = (name: string): number => required(outputs[name]?.data[0], name);
+  return { lossSum: scalar("loss_sum"), tokenCount: scalar("token_count") };
+}
