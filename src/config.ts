@@ -273,7 +273,7 @@ const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
   name: "finetuneGlobal",
   about: "Fine-tunes one model on the training users, then evaluates it on the test users.",
   examples: [
-    "npx tsx src/finetuneGlobal.ts 0 --lora                        the embedded model and users, on GPU 0 or the CPU",
+    "npx tsx src/finetuneGlobal.ts 0 --lora                        embedded model and users, GPU 0 or else the CPU",
     "npx tsx src/finetuneGlobal.ts cpu --lora --limit 4 --no-eval  a quick look: 4 samples a user, training only",
     "npx tsx src/finetuneGlobal.ts cpu --lora --model Qwen/Qwen3-VL-2B-Instruct --data train.jsonl --lr 1e-4",
     "npx tsx src/finetuneGlobal.ts cpu --lora --resume             go on where an interrupted run stopped",
@@ -307,7 +307,7 @@ const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
   name: "vanillaEval",
   about: "Evaluates a model as it is (zero-shot), user by user.",
   examples: [
-    "npx tsx src/vanillaEval.ts 0 --u 1 10                         users 1 to 10, on GPU 0 or the CPU",
+    "npx tsx src/vanillaEval.ts 0 --u 1 10                         users 1 to 10, GPU 0 or else the CPU",
     "npx tsx src/vanillaEval.ts cpu --u 3                          one user",
     "npx tsx src/vanillaEval.ts cpu --model Qwen/Qwen3-VL-2B-Instruct --data users/ --u 1 2 5 --limit 20",
   ],

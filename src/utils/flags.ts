@@ -155,18 +155,20 @@ function splitWords(settings: Settings, argv: readonly string[]) {
     Object.keys(settings)
       .filter((name) => takes.includes(settings[name]?.takes ?? ""))
       .map((name) => flagOf(settings, name).slice(2));
+  const switches = names(["none"]);
   // yargs' own strict mode stops at the first fault and turns text into numbers; here it only cuts the line into words
   const { _: positionals, ...rest } = yargs([...argv])
     .help(false)
     .version(false)
     .parserConfiguration({
+      "boolean-negation": false,
       "camel-case-expansion": false,
       "dot-notation": false,
       "parse-numbers": false,
       "parse-positional-numbers": false,
       "short-option-groups": false,
     })
-    .boolean(["help", ...names(["none"])])
+    .boolean(["help", ...switches, ...switches.map((name) => `no-${name}`)])
     .string(names(["one", "optional", "many"]))
     .array(names(["many"]))
     .parseSync();
@@ -174,11 +176,21 @@ function splitWords(settings: Settings, argv: readonly string[]) {
   for (const [name, value] of Object.entries(rest)) {
     if (name !== "$0") words[name] = Array.isArray(value) ? value.map(String) : [String(value)];
   }
-  for (const name of names(["none"])) {
-    const written = argv.filter((word) => word.startsWith(`--${name}=`)); // yargs would read "--lora=yes" as false
-    if (written.length > 0) words[name] = written.map((word) => word.slice(name.length + 3));
+  for (const name of switches) {
+    const written = switchWords(name, argv);
+    if (written.length > 0) words[name] = written;
+    delete words[`no-${name}`];
   }
   return { words, positionals: positionals.map(String) };
+}
+
+/** "true" for each `--name`, "false" for `--no-name` and `--name false`; of `--name=word` the word, which yargs would read as false. */
+function switchWords(name: string, argv: readonly string[]): string[] {
+  return argv.flatMap((word, i) => {
+    if (word === `--${name}`) return [argv[i + 1] === "false" ? "false" : "true"];
+    if (word === `--no-${name}`) return ["false"];
+    return new RegExp(`^--(no-)?${name}=`).test(word) ? [word.slice(word.indexOf("=") + 1)] : [];
+  });
 }
 
 function* unknownFlags(settings: Settings, argv: readonly string[], names: readonly string[]): Generator<string> {
@@ -187,11 +199,7 @@ function* unknownFlags(settings: Settings, argv: readonly string[], names: reado
   const spellings = [...known, ...switches.map((name) => `no-${flagOf(settings, name).slice(2)}`)];
   const oneDash = argv.filter((word) => /^-[a-z]/i.test(word)).map((word) => word.replace(/=.*/s, ""));
   const unknown = names.filter((name) => !known.has(name) && !oneDash.includes(`-${name}`));
-  const written = unknown.map((name) => {
-    const isNegated = argv.some((word) => word === `--no-${name}` || word.startsWith(`--no-${name}=`));
-    return isNegated ? `--no-${name}` : `--${name}`;
-  });
-  for (const word of [...written, ...oneDash]) {
+  for (const word of [...unknown.map((name) => `--${name}`), ...oneDash]) {
     const nearest = nearestName(word.replace(/^-+/, ""), spellings);
     const hint = nearest ? `did you mean --${nearest}?` : "see --help";
     yield `${word}: ${word.startsWith("--") ? "unknown flag" : "flags start with two dashes"}; ${hint}`;

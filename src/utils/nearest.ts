@@ -16,10 +16,10 @@ export function editDistance(a: string, b: string): number {
   return at(a.length, b.length);
 }
 
-/** @returns the nearest of `known`, or null when none is near: more than a third of the letters differ (two may always) */
+/** @returns the nearest of `known`, or null when more than a third of the letters differ */
 export function nearestName(name: string, known: Iterable<string>): string | null {
   let best: string | null = null;
-  let least = Math.max(2, Math.floor(name.length / 3)) + 1;
+  let least = Math.max(1, Math.floor(name.length / 3)) + 1;
   for (const candidate of known) {
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < least && distance < candidate.length) [best, least] = [candidate, distance];

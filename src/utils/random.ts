@@ -11,11 +11,20 @@ function mix(word: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
+const scratch = new DataView(new ArrayBuffer(8));
+
+/** The low 32 bits of a whole number; a fraction's bits folded, for cutting them off would make 0.1 and 0.2 one seed. */
+function lowWordOf(value: number): number {
+  if (Number.isInteger(value)) return value >>> 0;
+  scratch.setFloat64(0, value);
+  return (scratch.getUint32(0) ^ mix(scratch.getUint32(4))) >>> 0;
+}
+
 /** Hashes numbers and names to 32 bits, in order: `hashOf(seed, "shuffle", epoch)`. */
 export function hashOf(...parts: readonly (number | string)[]): number {
   let h = 0x9e3779b9;
   for (const part of parts) {
-    if (typeof part === "number") h = mix(h ^ mix(part >>> 0)) ^ mix(Math.floor(part / 2 ** 32));
+    if (typeof part === "number") h = mix(h ^ mix(lowWordOf(part))) ^ mix(Math.floor(part / 2 ** 32));
     else for (const char of part) h = mix(h ^ (char.codePointAt(0) ?? 0));
     h = mix(h + 0x6d2b79f5);
   }

@@ -1,6 +1,6 @@
 /** The safetensors file format, reading (whole or by slice) and writing. Source: github.com/huggingface/safetensors, README "Format". */
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { bf16ToFloat32, float16ToFloat32 } from "./bf16.ts";
 import { InternalError, messageOf, UserError } from "./errors.ts";
 
@@ -50,13 +50,13 @@ export function readHeader(file: string): SafetensorsHeader {
     const size = fstatSync(handle).size;
     if (size < 8)
       throw new UserError(`${file}: not a safetensors file: ${size} bytes, its header length alone takes 8`);
-    const headerBytes = Number(readBytes(handle, 0, 8, file).readBigUInt64LE(0));
+    const headerBytes = Number(new DataView(readBytes(handle, 0, 8, file).buffer).getBigUint64(0, true));
     if (headerBytes > MAX_HEADER_BYTES || headerBytes + 8 > size) {
       throw new UserError(
         `${file}: cut off or not safetensors: it announces a header of ${headerBytes} bytes but has ${size} bytes in all; download it again`,
       );
     }
-    return parseHeader(file, readBytes(handle, 8, headerBytes, file).toString("utf8"), 8 + headerBytes, size);
+    return parseHeader(file, new TextDecoder().decode(readBytes(handle, 8, headerBytes, file)), 8 + headerBytes, size);
   } finally {
     closeSync(handle);
   }
@@ -70,8 +70,8 @@ function openFile(file: string): number {
   }
 }
 
-function readBytes(handle: number, position: number, length: number, file: string): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
+function readBytes(handle: number, position: number, length: number, file: string): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length); // not a Buffer: those may share memory and start at an odd place
   for (let done = 0; done < length; ) {
     const count = readSync(handle, bytes, done, Math.min(READ_CHUNK, length - done), position + done);
     if (count === 0)
@@ -83,46 +83,61 @@ function readBytes(handle: number, position: number, length: number, file: strin
   return bytes;
 }
 
-interface RawEntry {
-  readonly dtype: TensorDtype;
-  readonly shape: readonly number[];
-  readonly data_offsets: readonly [number, number];
+function parseHeader(file: string, text: string, dataStart: number, fileSize: number): SafetensorsHeader {
+  const raw = parsedObject(file, text);
+  const tensors = new Map<string, TensorEntry>();
+  for (const [name, value] of Object.entries(raw)) {
+    if (name !== "__metadata__") tensors.set(name, checkedEntry({ file, name, value, dataStart, fileSize }));
+  }
+  const metadata = isObject(raw.__metadata__) ? raw.__metadata__ : {};
+  return {
+    file,
+    tensors,
+    metadata: Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, String(value)])),
+  };
 }
 
-function parseHeader(file: string, text: string, dataStart: number, fileSize: number): SafetensorsHeader {
-  let raw: Record<string, RawEntry | Record<string, string>>;
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function parsedObject(file: string, text: string): Record<string, unknown> {
   try {
-    raw = JSON.parse(text) as Record<string, RawEntry | Record<string, string>>;
+    const value: unknown = JSON.parse(text);
+    if (isObject(value)) return value;
   } catch (cause) {
     throw new UserError(`${file}: not a safetensors file: its header is not JSON (${messageOf(cause)})`, { cause });
   }
-  const tensors = new Map<string, TensorEntry>();
-  let metadata: Record<string, string> = {};
-  for (const [name, value] of Object.entries(raw)) {
-    if (name === "__metadata__") metadata = value as Record<string, string>;
-    else tensors.set(name, checkedEntry({ file, name, raw: value as RawEntry, dataStart, fileSize }));
-  }
-  return { file, tensors, metadata };
+  throw new UserError(`${file}: not a safetensors file: its header is no JSON object`);
 }
+
+const isCount = (value: unknown): value is number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+const isDtype = (value: unknown): value is TensorDtype => typeof value === "string" && Object.hasOwn(BYTES, value);
 
 function checkedEntry(of: {
   file: string;
   name: string;
-  raw: RawEntry;
+  value: unknown;
   dataStart: number;
   fileSize: number;
 }): TensorEntry {
-  const { file, name, raw, dataStart, fileSize } = of;
-  const bytes = BYTES[raw.dtype];
-  if (bytes === undefined)
+  const { file, name, dataStart, fileSize } = of;
+  const { dtype, shape, data_offsets: offsets } = isObject(of.value) ? of.value : {};
+  if (!isDtype(dtype)) {
     throw new UserError(
-      `${file}: tensor "${name}" has dtype ${raw.dtype}; expected one of ${Object.keys(BYTES).join(", ")}`,
+      `${file}: tensor "${name}" has dtype ${dtype}; expected one of ${Object.keys(BYTES).join(", ")}`,
     );
-  const [start, end] = raw.data_offsets ?? [0, -1];
-  const byteLength = elementCount(raw.shape) * bytes;
+  }
+  const [start, end] = Array.isArray(offsets) ? offsets : [];
+  if (!Array.isArray(shape) || !shape.every(isCount) || !isCount(start) || !isCount(end)) {
+    throw new UserError(
+      `${file}: tensor "${name}" has shape ${JSON.stringify(shape)} and data_offsets ${JSON.stringify(offsets)}; expected whole numbers from 0 on`,
+    );
+  }
+  const byteLength = elementCount(shape) * BYTES[dtype];
   if (end - start !== byteLength) {
     throw new UserError(
-      `${file}: tensor "${name}" [${raw.shape}] ${raw.dtype} needs ${byteLength} bytes, the header gives it ${end - start}`,
+      `${file}: tensor "${name}" [${shape}] ${dtype} needs ${byteLength} bytes, the header gives it ${end - start}`,
     );
   }
   if (dataStart + end > fileSize) {
@@ -130,17 +145,14 @@ function checkedEntry(of: {
       `${file}: cut off: tensor "${name}" ends at byte ${dataStart + end}, the file has ${fileSize}; download it again`,
     );
   }
-  return { name, dtype: raw.dtype, shape: raw.shape, file, offset: dataStart + start, byteLength };
+  return { name, dtype, shape, file, offset: dataStart + start, byteLength };
 }
 
 /** The stored bytes of one tensor, in a buffer of their own (so that any element type may view them). */
 export function readTensorBytes(entry: TensorEntry): Uint8Array<ArrayBuffer> {
   const handle = openFile(entry.file);
   try {
-    const bytes = readBytes(handle, entry.offset, entry.byteLength, entry.file);
-    const aligned = new Uint8Array(entry.byteLength);
-    aligned.set(bytes);
-    return aligned;
+    return readBytes(handle, entry.offset, entry.byteLength, entry.file);
   } finally {
     closeSync(handle);
   }
@@ -166,6 +178,7 @@ export interface WritableTensor {
 /**
  * Writes one file, whole or not at all: to a temporary name beside it, flushed, then renamed.
  * Tensors are laid down in the order given; `metadata` is `{format: "pt"}` for files that transformers and PEFT read.
+ * @throws UserError naming the file when the disk is full or the folder cannot be written
  */
 export async function writeSafetensors(
   file: string,
@@ -175,21 +188,27 @@ export async function writeSafetensors(
   const list = [...tensors];
   const header = headerOf(list, metadata);
   const temporary = `${file}.tmp-${process.pid}`;
-  const handle = await open(temporary, "w");
   try {
-    await handle.write(header);
-    for (const { values } of list) {
-      const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-      for (let done = 0; done < bytes.length; )
-        done += (await handle.write(bytes.subarray(done, done + READ_CHUNK))).bytesWritten;
+    const handle = await open(temporary, "w");
+    try {
+      await writeAll(handle, header);
+      for (const { values } of list) {
+        await writeAll(handle, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      }
+      await handle.sync();
+    } finally {
+      await handle.close();
     }
-    await handle.sync();
-    await handle.close();
     await rename(temporary, file);
   } catch (cause) {
-    await handle.close().catch(() => undefined);
     await rm(temporary, { force: true });
-    throw cause;
+    throw new UserError(`${file}: cannot be written: ${messageOf(cause)}`, { cause });
+  }
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await handle.write(bytes, done, Math.min(READ_CHUNK, bytes.length - done))).bytesWritten;
   }
 }
 
@@ -200,6 +219,7 @@ function headerOf(tensors: readonly WritableTensor[], metadata: Readonly<Record<
     if (values.byteLength !== elementCount(shape) * BYTES[dtype]) {
       throw new InternalError(`tensor "${name}" [${shape}] ${dtype} was given ${values.byteLength} bytes`);
     }
+    if (Object.hasOwn(entries, name)) throw new InternalError(`tensor "${name}" is written twice`);
     entries[name] = { dtype, shape, data_offsets: [end, end + values.byteLength] };
     end += values.byteLength;
   }
