@@ -30,8 +30,8 @@ export const PIXEL_CAP = 1280 * 28 * 28;
 /**
  * Defaults that depend on the model and on `--lora`.
  * - The original's 1e-6 hardly moves an adapter (A and B start small: one step changes B by lr, the product by less).
- * - Other models, LoRA 1e-4 and full 1e-5: what the Qwen fine-tuning scripts and PEFT's users settle on; 50 steps of
- *   warm-up as the original.
+ * - Other models: 1e-4 is a common start for adapters, and a tenth of it where every weight moves; 50 steps of warm-up as
+ *   the original.
  * - The embedded model is a thousand times narrower, and its run a few hundred steps: wide steps suit it, and 50 steps
  *   of warm-up would be a good part of the run.
  */
