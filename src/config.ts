@@ -32,7 +32,7 @@ export const PIXEL_CAP = 1280 * 28 * 28;
  * - The original's 1e-6 hardly moves an adapter (A and B start small: one step changes B by lr, the product by less).
  * - Other models: 1e-4 is a common start for adapters, and a tenth of it where every weight moves; 50 steps of warm-up as
  *   the original.
- * - The embedded model is a thousand times narrower, and its run a few hundred steps: wide steps suit it, and 50 steps
+ * - The embedded model is about a thousand times smaller, and its run is a few hundred steps: wide steps suit it, and 50 steps
  *   of warm-up would be a good part of the run.
  */
 const BY_MODEL = {
