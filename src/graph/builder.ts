@@ -60,6 +60,7 @@ export function builderOf(graph: Graph) {
     layerNorm: (x: Value, scale: Value, bias: Value, epsilon: number) =>
       one("LayerNorm", [x, scale, bias], { epsilon }),
     rotary: (x: Value, positions: Value, cos: Value, sin: Value) => one("Rotary", [x, positions, cos, sin], NO_ATTRS),
+    fusedAttention: (q: Value, k: Value, v: Value, heads: number) => one("FusedAttention", [q, k, v], { heads }),
     crossEntropy: (logits: Value, labels: Value) => one("CrossEntropy", [logits, labels], NO_ATTRS),
     subtractOneHot: (x: Value, index: Value) => one("SubtractOneHot", [x, index], NO_ATTRS),
     gather: (table: Value, indices: Value, axis = 0) => one("Gather", [table, indices], { axis }),

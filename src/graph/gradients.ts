@@ -219,6 +219,7 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
     null,
     null,
   ],
+  FusedAttention: none("it keeps no scores; build attention from products where gradients pass"),
   // d loss_sum / d logits = softmax - one-hot
   CrossEntropy: (ops, grad, node) => [
     ops.mul(ops.subtractOneHot(ops.exp(outputOf(node, 1)), node.inputs[1]), grad),

@@ -195,6 +195,8 @@ const lowerings: { readonly [O in Op]: Lowering<O> } = {
   LayerNorm: (w, { attrs }, inputs, outputs) =>
     w.node("LayerNormalization", inputs, outputs, { axis: -1, epsilon: { float: attrs.epsilon } }),
   Rotary: plain("RotaryEmbedding", {}, MICROSOFT),
+  FusedAttention: (w, { attrs }, inputs, outputs) =>
+    w.node("MultiHeadAttention", inputs, outputs, { num_heads: attrs.heads }, MICROSOFT),
   CrossEntropy: plain("SoftmaxCrossEntropyLoss", { reduction: "sum" }),
   SubtractOneHot: subtractOneHot,
   Gather: (w, { attrs }, inputs, outputs) => w.node("Gather", inputs, outputs, { axis: attrs.axis }),

@@ -49,6 +49,11 @@ export interface Ops {
   LayerNorm: { inputs: readonly [x: Value, scale: Value, bias: Value]; attrs: { readonly epsilon: number } };
   /** Rotates the halves of each head of x [B, T, H*Dh] by the angles of its row of cos and sin [rows, Dh/2]; positions [B, T] name the row. */
   Rotary: { inputs: readonly [x: Value, positions: Value, cos: Value, sin: Value]; attrs: object };
+  /** softmax(q k^T / sqrt(Dh)) v for q, k, v [B, T, H*Dh], every key seen, no score kept: for graphs that are not differentiated. */
+  FusedAttention: {
+    inputs: readonly [q: Value, k: Value, v: Value];
+    attrs: { readonly heads: number };
+  };
   /** Sum over rows of -log softmax(logits [N, V])[label]; also gives the log-probabilities [N, V]. */
   CrossEntropy: { inputs: readonly [logits: Value, labels: Value]; attrs: object };
   /** x [N, V] minus one at column index[n] of each row n. */

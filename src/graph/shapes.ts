@@ -128,6 +128,11 @@ const rules: { [O in Op]: Rule<O> } = {
       ]);
     return same([x]);
   },
+  FusedAttention: ([q, k, v]) => {
+    const fits = q.shape.length === 3 && sameShape(k.shape, v.shape) && q.shape[2] === k.shape[2];
+    if (!fits) throw new ShapeError("FusedAttention", "q, k and v [B, T, H*Dh]", [q, k, v]);
+    return same([q]);
+  },
   CrossEntropy: ([logits, labels]) => {
     if (logits.shape.length !== 2 || !sameShape(labels.shape, logits.shape.slice(0, 1)))
       throw new ShapeError("CrossEntropy", "logits [N, V], labels [N]", [logits, labels]);

