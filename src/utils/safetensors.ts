@@ -167,12 +167,12 @@ export function readFloat32(entry: TensorEntry): Float32Array {
   throw new UserError(`${entry.file}: tensor "${entry.name}" has dtype ${entry.dtype}; expected F32, BF16 or F16`);
 }
 
-/** A tensor to be written; `values` is a view of any element type of the right size. */
+/** A tensor to be written; `values` is a view of any element type of the right size, or makes one when its turn comes. */
 export interface WritableTensor {
   readonly name: string;
   readonly dtype: TensorDtype;
   readonly shape: readonly number[];
-  readonly values: ArrayBufferView;
+  readonly values: ArrayBufferView | (() => ArrayBufferView);
 }
 
 /**
@@ -192,9 +192,7 @@ export async function writeSafetensors(
     const handle = await open(temporary, "w");
     try {
       await writeAll(handle, header);
-      for (const { values } of list) {
-        await writeAll(handle, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-      }
+      for (const tensor of list) await writeAll(handle, bytesOf(tensor));
       await handle.sync();
     } finally {
       await handle.close();
@@ -202,6 +200,7 @@ export async function writeSafetensors(
     await rename(temporary, file);
   } catch (cause) {
     await rm(temporary, { force: true });
+    if (cause instanceof UserError || cause instanceof InternalError) throw cause; // from making a tensor
     throw new UserError(`${file}: cannot be written: ${messageOf(cause)}`, { cause });
   }
 }
@@ -212,16 +211,24 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
+function bytesOf(tensor: WritableTensor): Uint8Array {
+  const { name, dtype, shape } = tensor;
+  const values = typeof tensor.values === "function" ? tensor.values() : tensor.values;
+  if (values.byteLength !== byteLengthOf(tensor))
+    throw new InternalError(`tensor "${name}" [${shape}] ${dtype} was given ${values.byteLength} bytes`);
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+const byteLengthOf = ({ dtype, shape }: WritableTensor): number => elementCount(shape) * BYTES[dtype];
+
 function headerOf(tensors: readonly WritableTensor[], metadata: Readonly<Record<string, string>>): Buffer {
   const entries: Record<string, unknown> = { __metadata__: metadata };
   let end = 0;
-  for (const { name, dtype, shape, values } of tensors) {
-    if (values.byteLength !== elementCount(shape) * BYTES[dtype]) {
-      throw new InternalError(`tensor "${name}" [${shape}] ${dtype} was given ${values.byteLength} bytes`);
-    }
+  for (const tensor of tensors) {
+    const { name, dtype, shape } = tensor;
     if (Object.hasOwn(entries, name)) throw new InternalError(`tensor "${name}" is written twice`);
-    entries[name] = { dtype, shape, data_offsets: [end, end + values.byteLength] };
-    end += values.byteLength;
+    entries[name] = { dtype, shape, data_offsets: [end, end + byteLengthOf(tensor)] };
+    end += byteLengthOf(tensor);
   }
   const json = Buffer.from(JSON.stringify(entries), "utf8");
   const padded = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " "); // tensors start on a multiple of 8

@@ -1,0 +1,107 @@
+/** Writing folders whole or not at all, as files.ts does with files. */
+import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+
+const TEMPORARY = /\.tmp-(\d+)$/;
+
+/** A name beside `target` that says "not finished". */
+const temporaryName = (target: string): string => `${target}.tmp-${process.pid}`;
+
+/** Whether a name is that of a folder that was never finished. */
+export const isUnfinished = (name: string): boolean => TEMPORARY.test(name);
+
+/**
+ * Fills a new folder under a temporary name, then gives it the name `target`, replacing what stood there. `fill` must
+ * flush its files. When it fails the temporary folder is removed and `target` is as it was.
+ */
+export async function replaceFolder(target: string, fill: (temporary: string) => Promise<void>): Promise<void> {
+  await withTemporaryFolder(target, async (temporary) => {
+    await fill(temporary);
+    await flushFolder(temporary);
+    const former = await setAside(target);
+    await rename(temporary, target);
+    await flushFolder(dirname(target));
+    await rm(former, { recursive: true, force: true });
+  });
+}
+
+/**
+ * Fills a folder under a temporary name, then moves its files into `target`, the one named `last` at the end: each file
+ * there is the old one or the new one, and a failure of `fill` leaves all as they were.
+ * @returns the names moved
+ */
+export async function replaceFiles(
+  target: string,
+  last: string,
+  fill: (temporary: string) => Promise<void>,
+): Promise<ReadonlySet<string>> {
+  return await withTemporaryFolder(join(target, "files"), async (temporary) => {
+    await fill(temporary);
+    const names = await readdir(temporary);
+    for (const name of [...names.filter((name) => name !== last), last])
+      await rename(join(temporary, name), join(target, name));
+    await flushFolder(target);
+    await rm(temporary, { recursive: true });
+    return new Set(names);
+  });
+}
+
+async function withTemporaryFolder<T>(target: string, use: (temporary: string) => Promise<T>): Promise<T> {
+  const temporary = temporaryName(target);
+  await mkdir(dirname(target), { recursive: true });
+  await rm(temporary, { recursive: true, force: true });
+  try {
+    await mkdir(temporary);
+    return await use(temporary);
+  } catch (cause) {
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined); // the first failure is the one to tell
+    throw cause;
+  }
+}
+
+/** Removes a folder, if it is there, so that no half of it ever stands under its name. */
+export async function removeFolder(dir: string): Promise<void> {
+  await rm(await setAside(dir), { recursive: true, force: true });
+}
+
+/** Gives a folder, if it is there, a name that says "unfinished". @returns that name */
+async function setAside(dir: string): Promise<string> {
+  const aside = join(dirname(dir), `old-${temporaryName(basename(dir))}`);
+  await rm(aside, { recursive: true, force: true });
+  await rename(dir, aside).catch((cause: unknown) => {
+    if (!(cause instanceof Error && "code" in cause && cause.code === "ENOENT")) throw cause;
+  });
+  return aside;
+}
+
+/** Removes what processes that have ended left unfinished in `parent`. @returns the names removed */
+export async function removeUnfinished(parent: string): Promise<string[]> {
+  const names = (await readdir(parent)).filter((name) => {
+    const [, pid] = TEMPORARY.exec(name) ?? [];
+    return pid !== undefined && !isRunning(Number(pid));
+  });
+  for (const name of names) await rm(join(parent, name), { recursive: true, force: true });
+  return names;
+}
+
+/** Whether another process has this id. Our own id on a leftover is a former process's. */
+function isRunning(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (cause) {
+    return cause instanceof Error && "code" in cause && cause.code === "EPERM";
+  }
+}
+
+/** Makes the names in a folder outlast a power cut. Some systems cannot open folders; there it does nothing. */
+async function flushFolder(dir: string): Promise<void> {
+  const handle = await open(dir, "r").catch(() => null);
+  if (!handle) return;
+  try {
+    await handle.sync().catch(() => undefined);
+  } finally {
+    await handle.close();
+  }
+}
