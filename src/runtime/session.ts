@@ -36,6 +36,7 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
   const settings: ort.InferenceSession.SessionOptions = {
     executionProviders: providersOf(options.device),
     graphOptimizationLevel: "all",
+    enableMemPattern: false, // every batch has its own lengths: a plan per shape costs a slow second run and more memory
     logSeverityLevel: 3,
     ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
     ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
