@@ -1,5 +1,5 @@
 /** Writing folders whole or not at all, as files.ts does with files. */
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 const TEMPORARY = /\.tmp-(\d+)$/;
@@ -21,7 +21,7 @@ export async function replaceFolder(target: string, fill: (temporary: string) =>
     const former = await setAside(target);
     await rename(temporary, target);
     await flushFolder(dirname(target));
-    await rm(former, { recursive: true, force: true });
+    await rm(former, { recursive: true, force: true }).catch(() => undefined); // the new one stands: removed another time
   });
 }
 
@@ -74,19 +74,23 @@ async function setAside(dir: string): Promise<string> {
   return aside;
 }
 
-/** Removes what processes that have ended left unfinished in `parent`. @returns the names removed */
-export async function removeUnfinished(parent: string): Promise<string[]> {
-  const names = (await readdir(parent)).filter((name) => {
-    const [, pid] = TEMPORARY.exec(name) ?? [];
-    return pid !== undefined && !isRunning(Number(pid));
-  });
-  for (const name of names) await rm(join(parent, name), { recursive: true, force: true });
-  return names;
+/** Removes what processes that have ended left unfinished in `parent`, as far as it can. */
+export async function removeUnfinished(parent: string): Promise<void> {
+  for (const name of (await readdir(parent)).filter(isUnfinished)) {
+    const path = join(parent, name);
+    if (!(await isInUse(path))) await rm(path, { recursive: true, force: true }).catch(() => undefined);
+  }
 }
 
-/** Whether another process has this id. Our own id on a leftover is a former process's. */
+async function isInUse(path: string): Promise<boolean> {
+  const pid = Number(TEMPORARY.exec(path)?.[1]);
+  if (pid !== process.pid) return isRunning(pid);
+  // containers give a restarted program its old id: what is older than this process is not its own
+  const stats = await stat(path).catch(() => null);
+  return stats !== null && stats.mtimeMs >= Date.now() - process.uptime() * 1000;
+}
+
 function isRunning(pid: number): boolean {
-  if (pid === process.pid) return false;
   try {
     process.kill(pid, 0);
     return true;
