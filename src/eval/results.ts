@@ -42,6 +42,8 @@ export interface AnswerBook {
   /** Given so far, those of an interrupted run included: go on with sample number `answers.length`. */
   readonly answers: readonly Answer[];
   add(answer: Answer): Promise<void>;
+  /** Writes out.json now: before an evaluation is broken off. */
+  flush(): Promise<void>;
   /** Writes out.json, results.txt and metrics.json. */
   finish(): Promise<Metrics>;
 }
@@ -125,6 +127,7 @@ function openBook(of: {
       await writeAnswers(of.folder, answers);
       writtenAt = performance.now();
     },
+    flush: () => writeAnswers(of.folder, answers),
     finish: async () => {
       const scored = answers.map(scoredOf);
       const metrics = metricsOf(scored);

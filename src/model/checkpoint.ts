@@ -1,6 +1,6 @@
 /** The weights of a Hugging Face checkpoint folder: which tensor lies where, in one safetensors file or many. */
-import { existsSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { basename, join, relative } from "node:path";
 import { messageOf, UserError } from "../utils/errors.ts";
 import { readHeader, type TensorEntry } from "../utils/safetensors.ts";
 import { type Architecture, readArchitecture } from "./architecture.ts";
@@ -71,4 +71,15 @@ export function openCheckpoint(dir: string): Checkpoint {
     tensors.set(name, entry);
   }
   return { dir, architecture, tensors };
+}
+
+/** What tells one set of weights from another without reading them: each file's size and time. Plain data. */
+export function checkpointIdentity({ dir, tensors }: Checkpoint): { readonly [file: string]: string } {
+  const files = [...new Set([...tensors.values()].map(({ file }) => file))].sort();
+  return Object.fromEntries(
+    files.map((file) => {
+      const { size, mtimeMs } = statSync(file);
+      return [relative(dir, file), `${size} bytes of ${new Date(mtimeMs).toISOString()}`];
+    }),
+  );
 }

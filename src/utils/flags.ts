@@ -84,7 +84,7 @@ export function text<D extends string | null>(told: Told<D>): Setting<D | string
   return { shown: "TEXT", ...told, takes: "one", read: only };
 }
 
-export function choice<const C extends string, D extends C | null>(
+export function choice<const C extends string, const D extends C | null = C>(
   told: Told<D> & { readonly of: readonly C[] },
 ): Setting<D | C> {
   const read = (words: readonly string[]): C => {

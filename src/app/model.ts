@@ -1,0 +1,69 @@
+/** The model that a run works on: its folder, its architecture and its processor. */
+
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
+import { loadProcessor, type Processor } from "../processor.ts";
+import { UserError } from "../utils/errors.ts";
+import { resolveModelDir } from "../utils/hub.ts";
+import { readJsonObject } from "../utils/json.ts";
+import type { Log } from "../utils/log.ts";
+import { readVisionSettings } from "../vision/settings.ts";
+
+export const EMBEDDED_MODEL = resolve(import.meta.dirname, "../../assets/tiny-qwen3vl");
+
+export interface Model {
+  readonly dir: string;
+  /** As the user calls it; null for the embedded one. */
+  readonly name: string | null;
+  readonly checkpoint: Checkpoint;
+  readonly processor: Processor;
+  /** Tokens that end an answer. */
+  readonly stopIds: readonly number[];
+}
+
+export interface ModelOptions {
+  /** Folder or hub id; null for the embedded model. */
+  readonly model: string | null;
+  readonly minPixels: number | null;
+  readonly maxPixels: number | null;
+  /** Where --max-pixels is not given, the checkpoint's own budget is cut to this. */
+  readonly pixelCap: number;
+  readonly log: Log;
+}
+
+/** @throws UserError naming what is missing or broken */
+export async function openModel({ model, minPixels, maxPixels, pixelCap, log }: ModelOptions): Promise<Model> {
+  const dir = model === null ? EMBEDDED_MODEL : await fetchModel(model, log);
+  const checkpoint = openCheckpoint(dir);
+  const budget = { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
+  const own = readVisionSettings(dir, budget);
+  const processor = loadProcessor(dir, {
+    ...budget,
+    maxPixels: maxPixels ?? Math.max(own.minPixels, Math.min(own.maxPixels, pixelCap)),
+  });
+  return { dir, name: model, checkpoint, processor, stopIds: readStopIds(dir, processor) };
+}
+
+async function fetchModel(model: string, log: Log): Promise<string> {
+  let shown = 0;
+  return resolveModelDir(model, {
+    onOffline: (message) => log.warn(message),
+    onProgress: ({ file, doneBytes, totalBytes }) => {
+      if (performance.now() - shown < 2000) return;
+      shown = performance.now();
+      log.line(`fetching ${model}: ${(doneBytes / 1e9).toFixed(2)} of ${(totalBytes / 1e9).toFixed(2)} GB (${file})`);
+    },
+  });
+}
+
+/** generation_config.json's eos_token_id, one or several; where it is silent, the end of a turn. */
+function readStopIds(dir: string, processor: Processor): readonly number[] {
+  const file = join(dir, "generation_config.json");
+  if (!existsSync(file)) return [processor.tokenizer.idOf("<|im_end|>")];
+  const { eos_token_id: eos } = readJsonObject(file, "it says where answers end");
+  const ids = Array.isArray(eos) ? eos : [eos ?? processor.tokenizer.idOf("<|im_end|>")];
+  if (!ids.every((id) => Number.isInteger(id)))
+    throw new UserError(`${file}: eos_token_id is ${JSON.stringify(eos)}; expected a token id or a list of them`);
+  return ids as number[];
+}

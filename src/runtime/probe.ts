@@ -1,0 +1,38 @@
+/** Whether a device can compute here, found out by computing on it. */
+import { builderOf } from "../graph/builder.ts";
+import { Graph } from "../graph/graph.ts";
+import { encodeOnnx } from "../graph/onnx.ts";
+import { messageOf, UserError } from "../utils/errors.ts";
+import { CPU, type Device } from "./device.ts";
+import { floats } from "./tensor.ts";
+
+async function faultOf(device: Device): Promise<string | null> {
+  const { openSession } = await import("./session.ts"); // loads the runtime, which a run on the CPU needs only in its worker
+  const graph = new Graph("probe");
+  const ops = builderOf(graph);
+  const x = graph.input("x", "float32", [2, 2]);
+  graph.output("y", ops.matMul(x, x));
+  try {
+    const session = await openSession(encodeOnnx(graph), { device });
+    const { y } = await session.run({ x: floats(Float32Array.of(1, 2, 3, 4), [2, 2]) });
+    await session.release();
+    return y?.data.join() === "7,10,15,22" ? null : `it computes a product wrongly ([${y?.data.join()}])`;
+  } catch (thrown) {
+    return messageOf(thrown).split("\n")[0] ?? "";
+  }
+}
+
+/**
+ * The device to use. A number asks for that GPU where there is one: without one, the CPU does the work and `warn` says so.
+ * @throws UserError when a device that was asked for by name cannot be used
+ */
+export async function usableDevice(device: Device, warn: (line: string) => void): Promise<Device> {
+  if (device.kind === "cpu") return device;
+  const fault = await faultOf(device);
+  if (fault === null) return device;
+  if (device.kind === "webgpu") throw new UserError(`device webgpu: not usable here: ${fault}; use cpu`);
+  warn(
+    `GPU ${device.index}: not usable here, running on the CPU (to use one: ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js)`,
+  );
+  return CPU;
+}

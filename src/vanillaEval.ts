@@ -1,0 +1,61 @@
+/** Evaluates a model as it is (zero-shot), user by user: `npx tsx src/vanillaEval.ts 0 --u 1 10`. */
+import { join } from "node:path";
+import { type EntryContext, runEntry } from "./app/entry.ts";
+import { openModel } from "./app/model.ts";
+import { groupByUser, range, readUsers } from "./app/splits.ts";
+import { describeConfig, PIXEL_CAP, parseEvalConfig, USER_SPLIT } from "./config.ts";
+import { PictureStore } from "./engine/pictures.ts";
+import { startEngine } from "./engine/start.ts";
+import { evaluateUsers } from "./eval/evaluate.ts";
+import { formatSummary } from "./eval/results.ts";
+import { checkpointIdentity } from "./model/checkpoint.ts";
+import { usableDevice } from "./runtime/probe.ts";
+import { required, UserError } from "./utils/errors.ts";
+import { createLog } from "./utils/log.ts";
+
+const ANSWERS_AT_ONCE = 8;
+
+export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+  const config = parseEvalConfig(argv);
+  if (config.devices.length > 1)
+    throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
+  const log = createLog(config);
+  for (const line of describeConfig(config)) log.line(line);
+  const device = await usableDevice(required(config.devices[0], "device"), log.warn);
+  const model = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
+  const users = config.users ?? range(USER_SPLIT.test);
+  const held = groupByUser(await readUsers({ ...config, log }, users), users);
+
+  const thread = startEngine({ modelDir: model.dir, device, trainable: { kind: "none" } });
+  try {
+    const { processor, checkpoint, stopIds } = model;
+    const { data, limit, parse, maxNewTokens } = config;
+    const dir = join(config.out, "qwen3_vanilla");
+    const summary = await evaluateUsers(
+      held,
+      { engine: thread.remote, processor, pictures: new PictureStore(thread.remote, processor.vision) },
+      {
+        dir,
+        identity: {
+          model: checkpointIdentity(checkpoint),
+          data,
+          limit,
+          vision: { ...processor.vision },
+          parse,
+          maxNewTokens,
+        },
+        parse,
+        generation: { maxNewTokens, stopIds, padId: processor.padTokenId },
+        batchSize: ANSWERS_AT_ONCE,
+        log,
+        signal,
+      },
+    );
+    console.log(formatSummary(summary));
+    log.line(`answers and scores in ${dir}`);
+  } finally {
+    await thread.stop();
+  }
+}
+
+if (import.meta.filename === process.argv[1]) await runEntry(main, process.argv.slice(2));
