@@ -60,7 +60,8 @@ export async function writeModel(dir: string, { checkpoint, values, maxShardByte
   }
   if (shards.length > 1) await writeJson(join(dir, INDEX), indexOf(checkpoint, weightMap));
   await copyFiles(checkpoint.dir, dir, MODEL_FILES);
-  await removeOtherWeights(dir, new Set([...Object.values(weightMap), ...(shards.length > 1 ? [INDEX] : [])]));
+  const written = [...Object.values(weightMap), ...(shards.length > 1 ? [INDEX] : []), ...MODEL_FILES];
+  await removeOtherWeights(dir, new Set(written));
 }
 
 interface Source {
@@ -111,9 +112,9 @@ function indexOf({ tensors }: Checkpoint, weightMap: Readonly<Record<string, str
 }
 
 const WEIGHTS =
-  /^(model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|adapter_model\.safetensors|adapter_config\.json)$/;
+  /^(config\.json|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|adapter_(model\.safetensors|config\.json))$/;
 
-/** Removes weights of a former run that would be read instead of, or together with, the `written` ones. */
+/** Removes weights (and their configuration) of a former run that would be read instead of, or together with, the `written` ones. */
 export async function removeOtherWeights(dir: string, written: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(dir)) if (WEIGHTS.test(name) && !written.has(name)) await rm(join(dir, name));
 }
