@@ -1,6 +1,7 @@
 /**
  * Dimensions that may be unknown until a run: whole numbers, or products of a number and symbols written canonically,
- * "4*M" or "B*T". A sum of unlike terms becomes one symbol of its own, "(S+T)".
+ * "4*M" or "B*T". A sum of unlike terms becomes one symbol of its own, "(S+T)". Equal names are equal lengths; the
+ * converse holds but for products of sums, which are not multiplied out.
  */
 import { InternalError } from "../utils/errors.ts";
 
@@ -12,9 +13,22 @@ interface Monomial {
   readonly symbols: readonly string[];
 }
 
+/** Parts between separators, those inside parentheses left alone: "B*(2*S+T)" at "*" -> ["B", "(2*S+T)"]. */
+function splitOutside(text: string, separator: "*" | "+"): string[] {
+  const parts = [""];
+  let depth = 0;
+  for (const char of text) {
+    if (char === "(") depth++;
+    if (char === ")") depth--;
+    if (char === separator && depth === 0) parts.push("");
+    else parts.push(`${parts.pop()}${char}`);
+  }
+  return parts;
+}
+
 function parse(dim: Dim): Monomial {
   if (typeof dim === "number") return { factor: dim, symbols: [] };
-  const parts = dim.split("*");
+  const parts = splitOutside(dim, "*");
   const factor = /^\d+$/.test(parts[0] ?? "") ? Number(parts.shift()) : 1;
   return { factor, symbols: parts };
 }
@@ -50,14 +64,27 @@ export function divDims(dim: Dim, divisor: Dim): Dim {
   return format({ factor: whole.factor / part.factor, symbols: rest });
 }
 
+/** The products that a dimension is the sum of. */
+function termsOf(dim: Dim): Monomial[] {
+  const { factor, symbols } = parse(dim);
+  const [only = ""] = symbols;
+  if (symbols.length !== 1 || !only.startsWith("(")) return [{ factor, symbols }];
+  return splitOutside(only.slice(1, -1), "+").map((term) => {
+    const { factor: inner, symbols: names } = parse(/^\d+$/.test(term) ? Number(term) : term);
+    return { factor: factor * inner, symbols: names };
+  });
+}
+
 export function addDims(a: Dim, b: Dim): Dim {
-  const [x, y] = [parse(a), parse(b)];
-  if (x.factor === 0) return b;
-  if (y.factor === 0) return a;
-  if ([...x.symbols].sort().join() === [...y.symbols].sort().join()) {
-    return format({ factor: x.factor + y.factor, symbols: x.symbols });
+  const like = new Map<string, Monomial>();
+  for (const { factor, symbols } of [...termsOf(a), ...termsOf(b)]) {
+    const key = [...symbols].sort().join("*");
+    const sum = factor + (like.get(key)?.factor ?? 0);
+    if (sum !== 0) like.set(key, { factor: sum, symbols });
   }
-  return `(${[a, b].map(String).sort().join("+")})`;
+  const terms = [...like.values()].map(format);
+  const [only = 0, ...more] = terms;
+  return more.length === 0 ? only : `(${terms.map(String).sort().join("+")})`;
 }
 
 /** Number of elements, as a dimension. */
