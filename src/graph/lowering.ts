@@ -79,15 +79,23 @@ function fullShape(w: Writer, shape: Shape): string {
   );
 }
 
-/** A shape for Reshape: one unknown dimension may be left to the runtime, which is cheaper than computing it. */
-function reshapeTarget(w: Writer, shape: Shape): string {
+/**
+ * One unknown dimension may be left to the runtime, which is cheaper than computing it. In a computed shape a 0 is a
+ * length (`allowzero`): without it the runtime would read "as in x".
+ */
+function reshaped(w: Writer, x: string, shape: Shape, output?: string): string {
   const unknown = shape.filter((dim) => typeof dim !== "number").length;
-  return unknown <= 1 && !shape.includes(0)
+  const isLeft = unknown <= 1 && !shape.includes(0);
+  const target = isLeft
     ? int64s(
         w,
         shape.map((dim) => (typeof dim === "number" ? dim : -1)),
       )
     : fullShape(w, shape);
+  const attributes: Readonly<Record<string, Attribute>> = isLeft ? {} : { allowzero: 1 };
+  if (output === undefined) return w.value("Reshape", [x, target], attributes);
+  w.node("Reshape", [x, target], [output], attributes);
+  return output;
 }
 
 const filled = (w: Writer, shape: Shape, value: number, dtype: DType): string =>
@@ -113,7 +121,7 @@ const reduction =
 /** Adds -1 at one place of each row. */
 const subtractOneHot: Lowering<"SubtractOneHot"> = (w, { inputs: [, index] }, [x = "", at = ""], outputs) => {
   const rows: Shape = [index.shape[0] as Dim, 1];
-  const column = w.value("Reshape", [at, reshapeTarget(w, rows)]);
+  const column = reshaped(w, at, rows);
   w.node("ScatterElements", [x, column, filled(w, rows, -1, "float32")], outputs, { axis: 1, reduction: "add" });
 };
 
@@ -127,10 +135,10 @@ const scatterRows: Lowering<"ScatterRows"> = (
   [x = "", at = "", values = ""],
   outputs,
 ) => {
-  const column: Shape = [rows.shape[0] as Dim, ...updates.shape.slice(1).map(() => 1)];
-  const indices = w.value("Reshape", [at, reshapeTarget(w, attrs.reduction === "add" ? column : column.slice(0, 2))]);
-  if (attrs.reduction === "none") return w.node("ScatterND", [x, indices, values], outputs);
-  w.node("ScatterElements", [x, w.value("Expand", [indices, fullShape(w, updates.shape)]), values], outputs, {
+  const count = rows.shape[0] as Dim;
+  if (attrs.reduction === "none") return w.node("ScatterND", [x, reshaped(w, at, [count, 1]), values], outputs);
+  const column = reshaped(w, at, [count, ...updates.shape.slice(1).map(() => 1)]);
+  w.node("ScatterElements", [x, w.value("Expand", [column, fullShape(w, updates.shape)]), values], outputs, {
     axis: 0,
     reduction: "add",
   });
@@ -201,7 +209,7 @@ const lowerings: { readonly [O in Op]: Lowering<O> } = {
   SubtractOneHot: subtractOneHot,
   Gather: (w, { attrs }, inputs, outputs) => w.node("Gather", inputs, outputs, { axis: attrs.axis }),
   ScatterRows: scatterRows,
-  Reshape: (w, { attrs }, [x = ""], outputs) => w.node("Reshape", [x, reshapeTarget(w, attrs.shape)], outputs),
+  Reshape: (w, { attrs }, [x = ""], [output = ""]) => void reshaped(w, x, attrs.shape, output),
   Transpose: (w, { attrs }, inputs, outputs) => w.node("Transpose", inputs, outputs, { perm: attrs.perm }),
   Concat: (w, { attrs }, inputs, outputs) => w.node("Concat", inputs, outputs, { axis: attrs.axis }),
   Slice: (w, { attrs: { axis, start, end } }, [x = ""], outputs) =>
