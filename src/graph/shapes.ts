@@ -24,6 +24,18 @@ type Rule<O extends Op> = (inputs: InputsOf<O>, attrs: AttrsOf<O>) => readonly I
 
 const same = ([x]: readonly [Value]): Inferred[] => [{ dtype: x.dtype, shape: x.shape }];
 
+const isFloat = ({ dtype }: Value): boolean => dtype === "float32" || dtype === "float16" || dtype === "bfloat16";
+const isOneDtype = ([first, ...rest]: readonly Value[]): boolean => rest.every(({ dtype }) => dtype === first?.dtype);
+
+/** A function of real numbers, or with `alsoWhole` of whole ones too. */
+const unary =
+  (op: Op, { alsoWhole = false } = {}) =>
+  ([x]: readonly [Value]): Inferred[] => {
+    if (!isFloat(x) && !(alsoWhole && x.dtype.includes("int")))
+      throw new ShapeError(op, "numbers it is defined on", [x]);
+    return same([x]);
+  };
+
 function elementwise(op: Op, a: Value, b: Value, dtype: DType = a.dtype): Inferred[] {
   const shape = broadcast(a.shape, b.shape);
   if (!shape || a.dtype !== b.dtype) throw new ShapeError(op, "two shapes that broadcast and one dtype", [a, b]);
@@ -36,12 +48,20 @@ function matMul([a, b]: readonly [Value, Value], { transA, transB }: AttrsOf<"Ma
   const [rows, inner] = transA ? [at(a, 1), at(a, 2)] : [at(a, 2), at(a, 1)];
   const [innerB, columns] = transB ? [at(b, 1), at(b, 2)] : [at(b, 2), at(b, 1)];
   const fits =
-    rank >= 2 && b.shape.length === rank && inner === innerB && sameShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
+    rank >= 2 &&
+    b.shape.length === rank &&
+    inner === innerB &&
+    sameShape(a.shape.slice(0, -2), b.shape.slice(0, -2)) &&
+    isOneDtype([a, b]);
   if (!fits) throw new ShapeError("MatMul", `matrices that fit (transA ${transA}, transB ${transB})`, [a, b]);
   return [{ dtype: a.dtype, shape: [...a.shape.slice(0, -2), rows, columns] }];
 }
 
+const isAxisOf = (x: Value, axis: number): boolean => Number.isInteger(axis) && axis >= 0 && axis < x.shape.length;
+
 function reduced([x]: readonly [Value], { axes, keepdims }: AttrsOf<"ReduceSum">): Inferred[] {
+  if (!axes.every((axis) => isAxisOf(x, axis)))
+    throw new ShapeError("ReduceSum", `axes [${axes}], counted from 0`, [x]);
   const shape = x.shape.flatMap((dim, axis) => (axes.includes(axis) ? (keepdims ? [1] : []) : [dim]));
   return [{ dtype: x.dtype, shape }];
 }
@@ -52,7 +72,7 @@ function concat(inputs: readonly Value[], { axis }: AttrsOf<"Concat">): Inferred
   const [first, ...rest] = inputs;
   if (!first) throw new ShapeError("Concat", "at least one input", inputs);
   const others = (v: Value): Shape => v.shape.filter((_, i) => i !== axis);
-  if (rest.some((v) => v.dtype !== first.dtype || !sameShape(others(v), others(first))))
+  if (!inputs.every((v) => isAxisOf(v, axis) && isOneDtype([first, v]) && sameShape(others(v), others(first))))
     throw new ShapeError("Concat", `equal shapes but for axis ${axis}`, inputs);
   const total = rest.reduce<Dim>((sum, v) => addDims(sum, v.shape[axis] as Dim), first.shape[axis] as Dim);
   return [{ dtype: first.dtype, shape: first.shape.map((dim, i) => (i === axis ? total : dim)) }];
@@ -63,20 +83,23 @@ const rules: { [O in Op]: Rule<O> } = {
   Sub: ([a, b]) => elementwise("Sub", a, b),
   Mul: ([a, b]) => elementwise("Mul", a, b),
   Div: ([a, b]) => elementwise("Div", a, b),
-  Neg: same,
-  Exp: same,
-  Sqrt: same,
-  Sin: same,
-  Cos: same,
-  Erf: same,
-  Tanh: same,
-  Sigmoid: same,
-  Silu: same,
-  Gelu: same,
+  Neg: unary("Neg", { alsoWhole: true }),
+  Exp: unary("Exp"),
+  Sqrt: unary("Sqrt"),
+  Sin: unary("Sin"),
+  Cos: unary("Cos"),
+  Erf: unary("Erf"),
+  Tanh: unary("Tanh"),
+  Sigmoid: unary("Sigmoid"),
+  Silu: unary("Silu"),
+  Gelu: unary("Gelu"),
   Cast: ([x], { to }) => [{ dtype: to, shape: x.shape }],
   Equal: ([a, b]) => elementwise("Equal", a, b, "bool"),
   LessOrEqual: ([a, b]) => elementwise("LessOrEqual", a, b, "bool"),
-  And: ([a, b]) => elementwise("And", a, b, "bool"),
+  And: ([a, b]) => {
+    if (a.dtype !== "bool") throw new ShapeError("And", "two masks", [a, b]);
+    return elementwise("And", a, b);
+  },
   Where: ([condition, yes, no]) => {
     const shape = broadcast(condition.shape, broadcast(yes.shape, no.shape) ?? ["?"]);
     if (!shape || condition.dtype !== "bool" || yes.dtype !== no.dtype)
@@ -87,15 +110,15 @@ const rules: { [O in Op]: Rule<O> } = {
   Gemm: ([a, b, c], attrs) => {
     const product = matMul([a, b], attrs);
     const shape = product[0]?.shape ?? [];
-    if (shape.length !== 2 || !sameShape(broadcast(c.shape, shape) ?? [], shape))
+    if (shape.length !== 2 || !sameShape(broadcast(c.shape, shape) ?? [], shape) || !isOneDtype([a, c]))
       throw new ShapeError("Gemm", "matrices, and a c that broadcasts to their product", [a, b, c]);
     return product;
   },
   ReduceSum: reduced,
   ReduceMean: reduced,
-  Softmax: same,
+  Softmax: unary("Softmax"),
   RmsNorm: ([x, scale]) => {
-    if (!sameShape(scale.shape, x.shape.slice(-1)))
+    if (!sameShape(scale.shape, x.shape.slice(-1)) || !isOneDtype([x, scale]))
       throw new ShapeError("RmsNorm", "a scale as long as the last axis", [x, scale]);
     return [
       { dtype: x.dtype, shape: x.shape },
@@ -104,7 +127,7 @@ const rules: { [O in Op]: Rule<O> } = {
   },
   LayerNorm: ([x, scale, bias]) => {
     const last = x.shape.slice(-1);
-    if (!sameShape(scale.shape, last) || !sameShape(bias.shape, last))
+    if (!sameShape(scale.shape, last) || !sameShape(bias.shape, last) || !isOneDtype([x, scale, bias]))
       throw new ShapeError("LayerNorm", "scale and bias as long as the last axis", [x, scale, bias]);
     const statistic = { dtype: "float32" as const, shape: rowStatistic(x) };
     return [
@@ -114,13 +137,17 @@ const rules: { [O in Op]: Rule<O> } = {
     ];
   },
   Rotary: ([x, positions, cos, sin]) => {
+    const [, , width = 0] = x.shape;
+    const [, half = 0] = cos.shape;
     const fits =
       x.shape.length === 3 &&
+      positions.dtype === "int64" &&
       sameShape(positions.shape, x.shape.slice(0, 2)) &&
       cos.shape.length === 2 &&
-      sameShape(cos.shape, sin.shape);
+      sameShape(cos.shape, sin.shape) &&
+      Number(width) % (2 * Number(half)) === 0;
     if (!fits)
-      throw new ShapeError("Rotary", "x [B, T, H*Dh], positions [B, T], cos and sin [rows, Dh/2]", [
+      throw new ShapeError("Rotary", "x [B, T, H*Dh], int64 positions [B, T], cos and sin [rows, Dh/2]", [
         x,
         positions,
         cos,
@@ -128,26 +155,32 @@ const rules: { [O in Op]: Rule<O> } = {
       ]);
     return same([x]);
   },
-  FusedAttention: ([q, k, v]) => {
-    const fits = q.shape.length === 3 && sameShape(k.shape, v.shape) && q.shape[2] === k.shape[2];
-    if (!fits) throw new ShapeError("FusedAttention", "q, k and v [B, T, H*Dh]", [q, k, v]);
+  FusedAttention: ([q, k, v], { heads }) => {
+    const [batch, , width] = q.shape;
+    const fits =
+      q.shape.length === 3 &&
+      sameShape(k.shape, v.shape) &&
+      batch === k.shape[0] &&
+      width === k.shape[2] &&
+      Number(width) % heads === 0;
+    if (!fits) throw new ShapeError("FusedAttention", `q, k and v [B, T, H*Dh] of ${heads} heads`, [q, k, v]);
     return same([q]);
   },
   CrossEntropy: ([logits, labels]) => {
-    if (logits.shape.length !== 2 || !sameShape(labels.shape, logits.shape.slice(0, 1)))
-      throw new ShapeError("CrossEntropy", "logits [N, V], labels [N]", [logits, labels]);
+    if (logits.shape.length !== 2 || !sameShape(labels.shape, logits.shape.slice(0, 1)) || labels.dtype !== "int64")
+      throw new ShapeError("CrossEntropy", "logits [N, V], int64 labels [N]", [logits, labels]);
     return [
       { dtype: logits.dtype, shape: [] },
       { dtype: logits.dtype, shape: logits.shape, suffix: "log_prob" },
     ];
   },
   SubtractOneHot: ([x, index]) => {
-    if (x.shape.length !== 2 || !sameShape(index.shape, x.shape.slice(0, 1)))
-      throw new ShapeError("SubtractOneHot", "x [N, V], index [N]", [x, index]);
+    if (x.shape.length !== 2 || !sameShape(index.shape, x.shape.slice(0, 1)) || index.dtype !== "int64")
+      throw new ShapeError("SubtractOneHot", "x [N, V], int64 index [N]", [x, index]);
     return same([x]);
   },
   Gather: ([table, indices], { axis }) => {
-    if (indices.dtype !== "int64" || axis >= table.shape.length)
+    if (indices.dtype !== "int64" || !isAxisOf(table, axis))
       throw new ShapeError("Gather", `int64 indices and an axis ${axis}`, [table, indices]);
     return [
       { dtype: table.dtype, shape: [...table.shape.slice(0, axis), ...indices.shape, ...table.shape.slice(axis + 1)] },
@@ -156,9 +189,10 @@ const rules: { [O in Op]: Rule<O> } = {
   ScatterRows: ([x, rows, updates]) => {
     const fits =
       rows.shape.length === 1 &&
+      rows.dtype === "int64" &&
       sameShape(updates.shape, [...rows.shape, ...x.shape.slice(1)]) &&
       x.dtype === updates.dtype;
-    if (!fits) throw new ShapeError("ScatterRows", "x [R, ...], rows [M], updates [M, ...]", [x, rows, updates]);
+    if (!fits) throw new ShapeError("ScatterRows", "x [R, ...], int64 rows [M], updates [M, ...]", [x, rows, updates]);
     return same([x]);
   },
   Reshape: ([x], { shape }) => {
@@ -166,7 +200,8 @@ const rules: { [O in Op]: Rule<O> } = {
     return [{ dtype: x.dtype, shape }];
   },
   Transpose: ([x], { perm }) => {
-    if (perm.length !== x.shape.length) throw new ShapeError("Transpose", `${perm.length} axes`, [x]);
+    if (perm.length !== x.shape.length || !x.shape.every((_, axis) => perm.includes(axis)))
+      throw new ShapeError("Transpose", `axes that [${perm}] puts in order`, [x]);
     return [{ dtype: x.dtype, shape: perm.map((axis) => x.shape[axis] as Dim) }];
   },
   Concat: concat,
