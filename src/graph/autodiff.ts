@@ -37,8 +37,10 @@ export function differentiate(ops: Builder, loss: Value, targets: readonly Value
     grads.set(value, known ? ops.add(known, part) : part);
   };
   for (const node of nodes.toReversed()) {
-    const [output] = node.outputs;
+    const [output, ...others] = node.outputs;
     const grad = output && grads.get(output);
+    if (others.some((other) => grads.has(other)))
+      throw new InternalError(`gradient of ${node.op}: rules know of the first output alone, the loss uses another`);
     const needs = node.inputs.map((input) => reached.has(input));
     if (!grad || !needs.includes(true)) continue;
     ops.graph.within("grad", () => {

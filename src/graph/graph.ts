@@ -103,6 +103,7 @@ export class Graph {
   output(name: string, value: Value): void {
     if (this.outputs.some((known) => known.name === name))
       throw new InternalError(`graph ${this.name} has two outputs "${name}"`);
+    if (name !== value.name) this.#claim(name);
     this.outputs.push({ name, value });
   }
 
