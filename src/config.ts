@@ -108,7 +108,13 @@ const ANSWERING = {
     default: "compatible",
     why: "an unreadable answer counts as a click at (0, 0) (compatible), or is counted apart (strict)",
   }),
-  maxNewTokens: whole({ group: "Evaluation", min: 1, default: 512, why: "longest answer, in tokens" }),
+  maxNewTokens: whole({
+    group: "Evaluation",
+    min: 1,
+    default: null,
+    defaultText: "the checkpoint's own, else 512",
+    why: "longest answer, in tokens",
+  }),
 } satisfies Settings;
 
 const LORA = "LoRA";

@@ -1,19 +1,15 @@
 /** Evaluates a model as it is (zero-shot), user by user: `npx tsx src/vanillaEval.ts 0 --u 1 10`. */
 import { join } from "node:path";
+import { answerUsers } from "./app/answer.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
 import { groupByUser, range, readUsers } from "./app/splits.ts";
 import { describeConfig, PIXEL_CAP, parseEvalConfig, USER_SPLIT } from "./config.ts";
-import { PictureStore } from "./engine/pictures.ts";
 import { startEngine } from "./engine/start.ts";
-import { evaluateUsers } from "./eval/evaluate.ts";
-import { formatSummary } from "./eval/results.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { usableDevice } from "./runtime/probe.ts";
 import { required, UserError } from "./utils/errors.ts";
 import { createLog } from "./utils/log.ts";
-
-const ANSWERS_AT_ONCE = 8;
 
 export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
   const config = parseEvalConfig(argv);
@@ -28,31 +24,14 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
 
   const thread = startEngine({ modelDir: model.dir, device, trainable: { kind: "none" } });
   try {
-    const { processor, checkpoint, stopIds } = model;
-    const { data, limit, parse, maxNewTokens } = config;
-    const dir = join(config.out, "qwen3_vanilla");
-    const summary = await evaluateUsers(
-      held,
-      { engine: thread.remote, processor, pictures: new PictureStore(thread.remote, processor.vision) },
-      {
-        dir,
-        identity: {
-          model: checkpointIdentity(checkpoint),
-          data,
-          limit,
-          vision: { ...processor.vision },
-          parse,
-          maxNewTokens,
-        },
-        parse,
-        generation: { maxNewTokens, stopIds, padId: processor.padTokenId },
-        batchSize: ANSWERS_AT_ONCE,
-        log,
-        signal,
-      },
-    );
-    console.log(formatSummary(summary));
-    log.line(`answers and scores in ${dir}`);
+    const weights = { base: checkpointIdentity(model.checkpoint) };
+    await answerUsers(thread.remote, model, held, {
+      ...config,
+      dir: join(config.out, "qwen3_vanilla"),
+      weights,
+      log,
+      signal,
+    });
   } finally {
     await thread.stop();
   }

@@ -68,7 +68,7 @@ test("the defaults of training", () => {
     resume: null,
     users: null,
     parse: "compatible",
-    maxNewTokens: 512,
+    maxNewTokens: null,
     eval: true,
   });
   assert.deepEqual(

@@ -6,7 +6,7 @@ import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
 import { loadProcessor, type Processor } from "../processor.ts";
 import { UserError } from "../utils/errors.ts";
 import { resolveModelDir } from "../utils/hub.ts";
-import { readJsonObject } from "../utils/json.ts";
+import { type JsonObject, readJsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { readVisionSettings } from "../vision/settings.ts";
 
@@ -20,7 +20,11 @@ export interface Model {
   readonly processor: Processor;
   /** Tokens that end an answer. */
   readonly stopIds: readonly number[];
+  /** The checkpoint's own limit on answers, where --max-new-tokens is not given. */
+  readonly maxNewTokens: number;
 }
+
+const MAX_NEW_TOKENS = 512; // of the original pipeline
 
 export interface ModelOptions {
   /** Folder or hub id; null for the embedded model. */
@@ -42,7 +46,7 @@ export async function openModel({ model, minPixels, maxPixels, pixelCap, log }: 
     ...budget,
     maxPixels: maxPixels ?? Math.max(own.minPixels, Math.min(own.maxPixels, pixelCap)),
   });
-  return { dir, name: model, checkpoint, processor, stopIds: readStopIds(dir, processor) };
+  return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor) };
 }
 
 async function fetchModel(model: string, log: Log): Promise<string> {
@@ -57,13 +61,14 @@ async function fetchModel(model: string, log: Log): Promise<string> {
   });
 }
 
-/** generation_config.json's eos_token_id, one or several; where it is silent, the end of a turn. */
-function readStopIds(dir: string, processor: Processor): readonly number[] {
+/** What the checkpoint says of its answers: generation_config.json, where it has one. */
+function readGeneration(dir: string, processor: Processor): Pick<Model, "stopIds" | "maxNewTokens"> {
   const file = join(dir, "generation_config.json");
-  if (!existsSync(file)) return [processor.tokenizer.idOf("<|im_end|>")];
-  const { eos_token_id: eos } = readJsonObject(file, "it says where answers end");
-  const ids = Array.isArray(eos) ? eos : [eos ?? processor.tokenizer.idOf("<|im_end|>")];
+  const { eos_token_id: eos, max_new_tokens: most }: JsonObject = existsSync(file)
+    ? readJsonObject(file, "it says where answers end")
+    : {};
+  const ids: readonly unknown[] = Array.isArray(eos) ? eos : [eos ?? processor.tokenizer.idOf("<|im_end|>")];
   if (!ids.every((id) => Number.isInteger(id)))
     throw new UserError(`${file}: eos_token_id is ${JSON.stringify(eos)}; expected a token id or a list of them`);
-  return ids as number[];
+  return { stopIds: ids as number[], maxNewTokens: Number.isInteger(most) ? Number(most) : MAX_NEW_TOKENS };
 }

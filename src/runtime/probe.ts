@@ -1,4 +1,7 @@
 /** Whether a device can compute here, found out by computing on it. */
+import { readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { builderOf } from "../graph/builder.ts";
 import { Graph } from "../graph/graph.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
@@ -22,13 +25,19 @@ async function faultOf(device: Device): Promise<string | null> {
   }
 }
 
+/** Whether the optional CUDA libraries were installed beside the runtime; asking it without them makes it print errors of its own. */
+function hasCudaFiles(): boolean {
+  const bin = join(dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json")), "bin");
+  return readdirSync(bin, { recursive: true }).some((file) => /providers_cuda\./.test(String(file)));
+}
+
 /**
  * The device to use. A number asks for that GPU where there is one: without one, the CPU does the work and `warn` says so.
  * @throws UserError when a device that was asked for by name cannot be used
  */
 export async function usableDevice(device: Device, warn: (line: string) => void): Promise<Device> {
   if (device.kind === "cpu") return device;
-  const fault = await faultOf(device);
+  const fault = device.kind === "gpu" && !hasCudaFiles() ? "no CUDA files" : await faultOf(device);
   if (fault === null) return device;
   if (device.kind === "webgpu") throw new UserError(`device webgpu: not usable here: ${fault}; use cpu`);
   warn(

@@ -44,11 +44,22 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
       session: { ...(options.weightsDir ? { model_external_initializers_file_folder_path: options.weightsDir } : {}) },
     },
   };
-  // two calls, because the declared overloads take a path or bytes but not their union
-  const native = await (typeof model === "string"
-    ? ort.InferenceSession.create(model, settings)
-    : ort.InferenceSession.create(model, settings));
-  return wrap(native, options);
+  return wrap(await openNative(model, settings), options);
+}
+
+async function openNative(
+  model: Uint8Array | string,
+  settings: ort.InferenceSession.SessionOptions,
+): Promise<ort.InferenceSession> {
+  try {
+    // two calls, because the declared overloads take a path or bytes but not their union
+    return await (typeof model === "string"
+      ? ort.InferenceSession.create(model, settings)
+      : ort.InferenceSession.create(model, settings));
+  } catch (cause) {
+    const what = typeof model === "string" ? model : `a model of ${model.length} bytes`;
+    throw new InternalError(`the runtime refused ${what}: ${messageOf(cause)}`, { cause });
+  }
 }
 
 function wrap(native: ort.InferenceSession, options: SessionOptions): Session {

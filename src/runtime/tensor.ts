@@ -2,7 +2,7 @@
 import type * as ort from "onnxruntime-common";
 import { InternalError } from "../utils/errors.ts";
 
-/** Row-major numbers with their dimensions. int64 and bool travel as Int32Array and Uint8Array. */
+/** Row-major numbers with their dimensions. int64 travels as Int32Array: no id or index of ours needs more. */
 export type HostTensor =
   | { readonly dtype: "float32"; readonly dims: readonly number[]; readonly data: Float32Array }
   | { readonly dtype: "int64"; readonly dims: readonly number[]; readonly data: Int32Array };

@@ -11,12 +11,14 @@ interface Call {
   readonly args: readonly unknown[];
 }
 
-type Reply =
-  | { readonly id: number; readonly result: unknown }
-  | {
-      readonly id: number;
-      readonly error: { readonly name: string; readonly message: string; readonly stack: string | undefined };
-    };
+/** What is left of an error on its way between threads, which would keep neither its class nor its name. */
+interface PlainError {
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string | undefined;
+}
+
+type Reply = { readonly id: number; readonly result: unknown } | { readonly id: number; readonly error: PlainError };
 
 /** Methods of T as seen from another thread. */
 export type Remote<T> = {
@@ -35,8 +37,17 @@ export function serve(port: MessagePort, create: () => object): void {
   let target: object | null = null;
   let last = Promise.resolve();
   port.on("message", (call: Call) => {
-    last = last.then(async () => port.postMessage(await replyTo(() => (target ??= create()), call)));
+    last = last.then(async () => answer(port, await replyTo(() => (target ??= create()), call)));
   });
+}
+
+/** A result that cannot cross threads is our mistake, and its caller is told. */
+function answer(port: MessagePort, reply: Reply): void {
+  try {
+    port.postMessage(reply);
+  } catch (thrown) {
+    port.postMessage({ id: reply.id, error: plain(thrown) } satisfies Reply);
+  }
 }
 
 async function replyTo(target: () => object, { id, method, args }: Call): Promise<Reply> {
@@ -47,13 +58,17 @@ async function replyTo(target: () => object, { id, method, args }: Call): Promis
       throw new InternalError(`a thread was asked for "${method}", which it does not have`);
     return { id, result: await run.apply(object, args) };
   } catch (thrown) {
-    const { name, message, stack } = thrown instanceof Error ? thrown : new Error(String(thrown));
-    return { id, error: { name, message, stack } };
+    return { id, error: plain(thrown) };
   }
 }
 
+function plain(thrown: unknown): PlainError {
+  const { name, message, stack } = thrown instanceof Error ? thrown : new Error(String(thrown));
+  return { name, message, stack };
+}
+
 /** The same error, with the class that callers tell apart. */
-function revived({ name, message, stack }: { name: string; message: string; stack: string | undefined }): Error {
+function revived({ name, message, stack }: PlainError): Error {
   if (name === "UserError") return new UserError(message);
   if (name === "Interrupted") return new Interrupted(message);
   const error = new InternalError(message.replace(/^internal: /, ""));
@@ -102,9 +117,9 @@ export function startThread<T extends object>(
   const call = (method: string, args: readonly unknown[]): Promise<unknown> =>
     new Promise((resolve, reject) => {
       if (dead) return reject(dead);
+      worker.postMessage({ id: ++count, method, args } satisfies Call); // throws where an argument cannot cross
+      waiting.set(count, { resolve, reject });
       worker.ref(); // the process lives on while an answer is due
-      waiting.set(++count, { resolve, reject });
-      worker.postMessage({ id: count, method, args } satisfies Call);
     });
   // Every property is a call; `then` must not be, or awaiting the proxy would call the thread.
   const remote = new Proxy(

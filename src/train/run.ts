@@ -32,10 +32,12 @@ export interface RunOptions {
   readonly log: Log;
 }
 
-/** Batches of the samples that tell the validation loss. */
-export interface Validation {
-  readonly source: BatchSource;
-  readonly examples: number;
+/** Where the batches of a run come from. */
+export interface RunData {
+  readonly train: BatchSource;
+  /** Samples that tell the validation loss, of which there may be none. */
+  readonly validation: BatchSource;
+  readonly validationExamples: number;
 }
 
 /** Where a run stands. */
@@ -55,7 +57,7 @@ const isDue = (step: number, every: number): boolean => step % every === 0;
  */
 export async function runTraining(
   engine: RemoteEngine,
-  data: { train: BatchSource; validation: Validation | null },
+  data: RunData,
   options: RunOptions,
   resumed: Standing | null,
 ): Promise<void> {
@@ -70,8 +72,8 @@ export async function runTraining(
         lr: report.learningRate,
         "tokens/s": (1000 * report.tokens) / report.elapsedMs,
       });
-      if (data.validation && isDue(report.step, options.evalSteps))
-        await noteValidation(engine, data.validation, standing, options);
+      if (data.validationExamples > 0 && isDue(report.step, options.evalSteps))
+        await noteValidation(engine, data, standing, options);
       if (isDue(report.step, options.saveSteps)) await save(engine, standing, options);
     }
   } catch (thrown) {
@@ -103,14 +105,14 @@ function note(standing: Standing, { step, epoch, loss, gradNorm, learningRate, t
 
 async function noteValidation(
   engine: RemoteEngine,
-  { source, examples }: Validation,
+  { validation, validationExamples: examples }: RunData,
   standing: Standing,
   { trainer, log }: RunOptions,
 ): Promise<void> {
   let [lossSum, tokenCount] = [0, 0];
   for (let start = 0; start < examples; start += trainer.batchSize) {
     const indices = Array.from({ length: Math.min(trainer.batchSize, examples - start) }, (_, i) => start + i);
-    const { ids: _, ...batch } = await source(indices);
+    const { ids: _, ...batch } = await validation(indices);
     const output = await engine.evaluateLoss(batch);
     lossSum += output.lossSum;
     tokenCount += output.tokenCount;

@@ -1,0 +1,59 @@
+/** What a training run changes, and the values that it starts from. */
+import type { Checkpoint } from "../model/checkpoint.ts";
+import { initialAdapter, type LoraSettings, loraModules } from "../model/lora.ts";
+import type { TrainableSpec } from "../model/trainables.ts";
+import { readAdapter } from "../train/adapterFiles.ts";
+import type { NamedArrays } from "../train/replica.ts";
+import { UserError } from "../utils/errors.ts";
+
+export interface StartOptions {
+  readonly lora: boolean;
+  readonly loraR: number;
+  readonly loraAlpha: number;
+  readonly loraDropout: number;
+  readonly loraTargets: LoraSettings["targetModules"];
+  /** Folder of an adapter to train on, or null for a new one. */
+  readonly adapter: string | null;
+  readonly trainVision: boolean;
+  readonly seed: number;
+  /** Which of these the user gave. */
+  readonly sources: { readonly [name in "loraR" | "loraAlpha" | "loraDropout" | "loraTargets"]: "default" | "flag" };
+}
+
+export interface StartingPoint {
+  readonly spec: TrainableSpec;
+  /** null: the checkpoint's own. */
+  readonly values: NamedArrays | null;
+}
+
+/** @throws UserError when targets match nothing, or an adapter does not fit the model or the flags */
+export function startingPoint(options: StartOptions, checkpoint: Checkpoint): StartingPoint {
+  if (!options.lora) return { spec: { kind: "full", vision: options.trainVision }, values: null };
+  if (options.adapter !== null) return fromAdapter(options.adapter, options, checkpoint);
+  const { loraR: r, loraAlpha: alpha, loraDropout: dropout, loraTargets: targetModules } = options;
+  const settings = { r, alpha, dropout, targetModules };
+  return {
+    spec: { kind: "lora", settings },
+    values: initialAdapter(loraModules(checkpoint.architecture, settings), r, options.seed),
+  };
+}
+
+/** Rank, scale and targets are the adapter's own; what is dropped while it trains on is this run's affair. */
+function fromAdapter(dir: string, options: StartOptions, checkpoint: Checkpoint): StartingPoint {
+  const { settings, values } = readAdapter(dir, checkpoint);
+  const { sources, loraR, loraAlpha, loraTargets, loraDropout } = options;
+  const asked = {
+    loraR: [loraR, settings.r],
+    loraAlpha: [loraAlpha, settings.alpha],
+    loraTargets: [loraTargets, settings.targetModules],
+  } as const;
+  const sorted = (value: unknown): string => JSON.stringify(Array.isArray(value) ? [...value].sort() : value);
+  for (const [name, [flag, own]] of Object.entries(asked)) {
+    if (sources[name as keyof typeof asked] === "flag" && sorted(flag) !== sorted(own))
+      throw new UserError(
+        `--adapter ${dir}: has ${name} ${JSON.stringify(own)}, the flag asks for ${JSON.stringify(flag)}; leave the flag out to train this adapter on`,
+      );
+  }
+  const dropout = sources.loraDropout === "flag" ? loraDropout : settings.dropout;
+  return { spec: { kind: "lora", settings: { ...settings, dropout } }, values };
+}
