@@ -75,6 +75,13 @@ export class LayerBuilder {
     return this.ops.cast(this.#stored(entry, shape ?? entry.shape), "float32");
   }
 
+  /** Rows of a parameter, read as they are stored: a large frozen table is never turned to float32 as a whole. */
+  rowsOf(name: string, rows: Value): Value {
+    const entry = required(this.#checkpoint.tensors.get(name), `parameter ${name}`);
+    if (this.#trainables.full.has(name)) return this.ops.gather(this.parameter(name), rows);
+    return this.ops.cast(this.ops.gather(this.#stored(entry, entry.shape), rows), "float32");
+  }
+
   /** y = x W^T + b + (alpha / r) dropout(x) A^T B^T for x [rows, in] */
   linear(name: string, x: Value): Value {
     const { ops } = this;

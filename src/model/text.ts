@@ -107,7 +107,7 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs): TextOutputs
   const [batch, length] = inputs.inputIds.shape as readonly [Dim, Dim];
   const rows = mulDims(batch, length);
   const { imageRows, imageEmbeds, deepstack } = inputs.visual;
-  const words = ops.gather(layers.parameter(EMBED), ops.reshape(inputs.inputIds, [rows])); // [B*T, D]
+  const words = layers.rowsOf(EMBED, ops.reshape(inputs.inputIds, [rows])); // [B*T, D]
   let x = ops.scatterRows(words, imageRows, imageEmbeds, "none");
   const rotation = rotationOf(layers, inputs.positionIds);
   const cache: { key: Value; value: Value }[] = [];

@@ -50,7 +50,7 @@ function embedPatches(layers: LayerBuilder, { pixelValues, positionIndices, posi
     layers.parameter(`${VISUAL}.patch_embed.proj.bias`),
     { transB: true },
   );
-  const neighbours = ops.gather(layers.parameter(`${VISUAL}.pos_embed.weight`), positionIndices); // [P, 4, Dv]
+  const neighbours = layers.rowsOf(`${VISUAL}.pos_embed.weight`, positionIndices); // [P, 4, Dv]
   const position = ops.reduceSum(ops.mul(neighbours, ops.reshape(positionWeights, [patches, 4, 1])), [1]); // [P, Dv]
   return ops.reshape(ops.add(ops.reshape(embedded, [images, patches, hiddenSize]), position), [
     mulDims(images, patches),
