@@ -7,11 +7,15 @@ export interface PatchPositions {
   readonly rowsAndColumns: Int32Array; // [P, 2]
 }
 
-/** Bilinear neighbours of target `index` of `size` on a learned axis of `side`, corners aligned; float32 arithmetic as in PyTorch. */
-function neighbours(index: number, size: number, side: number): readonly [low: number, high: number, share: number] {
+/** Two rows of a learned axis and how much of each is taken. */
+type Neighbours = readonly [low: number, high: number, ofLow: number, ofHigh: number];
+
+/** Bilinear neighbours of target `index` of `size` on a learned axis of `side`, corners aligned; every step rounded to float32 as in PyTorch. */
+function neighbours(index: number, size: number, side: number): Neighbours {
   const source = Math.fround(Math.fround(index * (side - 1)) / Math.max(size - 1, 1));
   const low = Math.floor(source);
-  return [low, Math.min(low + 1, side - 1), Math.fround(source - low)];
+  const ofLow = Math.fround(1 - (source - low));
+  return [low, Math.min(low + 1, side - 1), ofLow, Math.fround(1 - ofLow)];
 }
 
 /** @param grid [t, h, w] in patches; every frame t repeats the same positions  @param side of the learned table */
@@ -26,10 +30,10 @@ export function patchPositions(
   const rowsAndColumns = new Int32Array(count * 2);
   let patch = 0;
   const place = (row: number, column: number): void => {
-    const [top, bottom, down] = neighbours(row, height, side);
-    const [left, right, across] = neighbours(column, width, side);
+    const [top, bottom, ofTop, ofBottom] = neighbours(row, height, side);
+    const [left, right, ofLeft, ofRight] = neighbours(column, width, side);
     indices.set([top * side + left, top * side + right, bottom * side + left, bottom * side + right], patch * 4);
-    weights.set([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across], patch * 4);
+    weights.set([ofTop * ofLeft, ofTop * ofRight, ofBottom * ofLeft, ofBottom * ofRight], patch * 4);
     rowsAndColumns.set([row, column], patch * 2);
     patch += 1;
   };
