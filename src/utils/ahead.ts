@@ -12,16 +12,29 @@ export async function* mapAhead<T, R>(
   const iterator = items[Symbol.iterator]();
   const underWay: Promise<R>[] = [];
   const start = (): void => {
-    const next = iterator.next();
-    if (next.done) return;
-    const result = map(next.value);
+    const result = nextOf(iterator, map);
+    if (!result) return;
     result.catch(() => undefined); // it is awaited later: until then, its failure is not an unhandled one
     underWay.push(result);
   };
-  for (let i = 0; i <= ahead; i++) start();
-  for (let result = underWay.shift(); result; result = underWay.shift()) {
-    const value = await result;
-    start();
-    yield value;
+  try {
+    for (let i = 0; i <= ahead; i++) start();
+    for (let result = underWay.shift(); result; result = underWay.shift()) {
+      const value = await result;
+      start();
+      yield value;
+    }
+  } finally {
+    iterator.return?.();
+  }
+}
+
+/** The next result, or null at the end. A failure to take the item or to begin with it is the result's own. */
+function nextOf<T, R>(iterator: Iterator<T>, map: (item: T) => Promise<R>): Promise<R> | null {
+  try {
+    const next = iterator.next();
+    return next.done ? null : map(next.value);
+  } catch (thrown) {
+    return Promise.reject(thrown);
   }
 }
