@@ -8,6 +8,7 @@ export interface Tolerance {
 }
 
 export interface Result {
+  /** NaN (null in JSON) where a number is not one. */
   readonly max_abs: number;
   readonly max_rel: number;
   readonly tolerance: string;
@@ -46,10 +47,11 @@ export class Comparison {
     return this;
   }
 
-  /** Something that could not be compared at all. */
+  /** Something that could not be compared at all: no later difference is worse. */
   #fail(where: string): this {
     this.#pass = false;
-    this.#at = where;
+    if (this.#worst < Number.POSITIVE_INFINITY) this.#at = where;
+    this.#worst = Number.POSITIVE_INFINITY;
     return this;
   }
 
@@ -57,14 +59,15 @@ export class Comparison {
     const abs = Math.abs(got - expected);
     const scale = this.#tolerance.kind === "relative" ? Math.abs(expected) : largest;
     const rel = abs === 0 ? 0 : abs / Math.max(scale, Number.MIN_VALUE);
+    this.#maxAbs = Math.max(this.#maxAbs, abs);
+    this.#maxRel = Math.max(this.#maxRel, rel);
     const measured = this.#tolerance.kind === "magnitude" || this.#tolerance.kind === "relative" ? rel : abs;
-    if (!(measured <= this.#worst)) {
+    if (Number.isNaN(measured)) this.#fail(where);
+    else if (measured > this.#worst) {
       this.#worst = measured;
       this.#at = where;
     }
-    this.#maxAbs = Math.max(this.#maxAbs, abs);
-    this.#maxRel = Math.max(this.#maxRel, rel);
-    if (!(measured <= this.#tolerance.limit)) this.#pass = false; // NaN fails too
+    if (measured > this.#tolerance.limit) this.#pass = false;
   }
 
   result(): Result {
