@@ -7,7 +7,7 @@ import { HIDDEN, type Trainables } from "../model/layers.ts";
 import type { Device } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor, ints } from "../runtime/tensor.ts";
-import { required } from "../utils/errors.ts";
+import { required, UserError } from "../utils/errors.ts";
 
 /** One prompt, not padded. */
 export interface DecoderPrompt {
@@ -218,12 +218,17 @@ function decodeBias({ lengths, promptLength }: Decoding, made: number): HostTens
   return floats(bias, [lengths.length, 1, 1, 1, total]);
 }
 
-/** The first largest of each row, as torch.argmax takes it. */
+/** The first largest of each row, as torch.argmax takes it. @throws UserError where a row holds NaN: no token is the answer then */
 function argmaxRows({ data, dims }: HostTensor): number[] {
   const [rows = 0, width = 0] = dims;
   return Array.from({ length: rows }, (_, row) => {
     let best = row * width;
-    for (let i = best + 1; i < (row + 1) * width; i++) if ((data[i] as number) > (data[best] as number)) best = i;
+    for (let i = best; i < (row + 1) * width; i++) {
+      const logit = data[i] as number;
+      if (Number.isNaN(logit))
+        throw new UserError("the model's logits are not numbers: its weights or the adapter's are damaged");
+      if (logit > (data[best] as number)) best = i;
+    }
     return best - row * width;
   });
 }
