@@ -12,7 +12,7 @@ export interface Schedule {
 
 /** @param step steps done before: the first step of a run has 0, and with warm-up a rate of 0 */
 export function learningRate({ kind, peak, warmupSteps, totalSteps }: Schedule, step: number): number {
-  if (step < warmupSteps) return (peak * step) / Math.max(1, warmupSteps);
+  if (step < warmupSteps) return peak * (step / warmupSteps);
   if (kind === "constant") return peak;
   const length = Math.max(1, totalSteps - warmupSteps);
   if (kind === "linear") return peak * Math.max(0, (totalSteps - step) / length);
