@@ -74,8 +74,13 @@ const linear = (name: string, rows: number, columns: number): Shapes => ({
 
 const norm = (name: string, size: number): Shapes => ({ [`${name}.weight`]: [size], [`${name}.bias`]: [size] });
 
+/** A weight in bfloat16. */
+export interface DrawnWeight extends WritableTensor {
+  readonly values: Uint16Array;
+}
+
 /** Every weight in bfloat16, drawn from the seed and its own name: adding one does not change the others. */
-export function drawWeights(config: TinyConfig, seed: number): WritableTensor[] {
+export function drawWeights(config: TinyConfig, seed: number): DrawnWeight[] {
   return Object.entries(weightShapes(config)).map(([name, shape]) => {
     const values = firstValues(name, shape, { config, seed });
     return { name, shape, dtype: "BF16", values: float32ToBf16(values) };

@@ -1,8 +1,9 @@
 /** Writes the embedded users as files, on first use: `user_<id>.csv` and the pictures that it names. */
 import { randomUUID } from "node:crypto";
-import { access, mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import sharp from "sharp";
+import { messageOf, UserError } from "../utils/errors.ts";
 import { drawScreen } from "./drawScreen.ts";
 import { type Icons, loadIcons } from "./icons.ts";
 import { HEIGHT, WIDTH } from "./screen.ts";
@@ -23,18 +24,20 @@ export interface EmbeddedOptions {
 /**
  * Makes sure that the files of these users are there, and returns their folder. A user's CSV appears last, so a CSV that
  * exists is whole and so are its pictures; several processes may do this at once.
- * @throws RangeError for a user beyond 1 to 83
+ * @throws UserError for a user beyond 1 to 83, or where the folder cannot be written
  */
 export async function ensureEmbeddedData(options: EmbeddedOptions = {}): Promise<string> {
   const { dir = EMBEDDED_FOLDER, users = everyUser(), onProgress } = options;
   const missing: number[] = [];
   for (const user of new Set(users)) {
     if (!Number.isInteger(user) || user < 1 || user > USERS)
-      throw new RangeError(`embedded users: there are users 1 to ${USERS}, not ${user}`);
+      throw new UserError(
+        `embedded users: there are users 1 to ${USERS}, not ${user}; name your own files with --data`,
+      );
     if (!(await exists(csvOf(dir, user)))) missing.push(user);
   }
   if (missing.length === 0) return dir;
-  await mkdir(path.join(dir, "images"), { recursive: true });
+  await prepareFolder(dir);
   const icons = await loadIcons();
   for (const [i, user] of missing.entries()) {
     await writeUser(dir, user, icons);
@@ -42,6 +45,24 @@ export async function ensureEmbeddedData(options: EmbeddedOptions = {}): Promise
   }
   return dir;
 }
+
+/** Makes the folder, and clears what killed runs left in it: what a running one writes is seconds old. */
+async function prepareFolder(dir: string): Promise<void> {
+  try {
+    await mkdir(path.join(dir, "images"), { recursive: true });
+  } catch (cause) {
+    throw new UserError(`${dir}: the embedded users cannot be written here: ${messageOf(cause)}`, { cause });
+  }
+  for (const name of await readdir(dir)) {
+    if (!name.startsWith(SCRATCH)) continue;
+    const left = path.join(dir, name);
+    const age = Date.now() - (await stat(left).catch(() => ({ mtimeMs: Date.now() }))).mtimeMs;
+    if (age > STALE_MS) await rm(left, { recursive: true, force: true });
+  }
+}
+
+const SCRATCH = ".writing-";
+const STALE_MS = 600_000;
 
 const everyUser = (): number[] => Array.from({ length: USERS }, (_, i) => i + 1);
 
@@ -55,7 +76,7 @@ const exists = (file: string): Promise<boolean> =>
 
 /** Pictures go into a folder of their own name, then into place in one step; the CSV follows likewise. */
 async function writeUser(dir: string, user: number, icons: Icons): Promise<void> {
-  const scratch = path.join(dir, `.writing-${randomUUID()}`);
+  const scratch = path.join(dir, `${SCRATCH}${randomUUID()}`);
   const samples = samplesOf(user);
   try {
     await mkdir(path.join(scratch, "images"), { recursive: true });
