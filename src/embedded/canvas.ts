@@ -28,8 +28,8 @@ export const newCanvas = (width: number, height: number): Canvas => ({
 /** Fills the whole canvas from one colour at the top to another at the bottom. */
 export function paintGradient(canvas: Canvas, top: Colour, bottom: Colour): void {
   for (let y = 0; y < canvas.height; y++) {
-    const row = mixed(top, bottom, Math.round((y * 255) / (canvas.height - 1)));
-    for (let x = 0; x < canvas.width; x++) canvas.rgb.set(row, (y * canvas.width + x) * 3);
+    const colour = mixed(top, bottom, Math.round((y * 255) / (canvas.height - 1)));
+    for (let x = 0; x < canvas.width; x++) tint(canvas.rgb, (y * canvas.width + x) * 3, colour, 255);
   }
 }
 
@@ -43,13 +43,23 @@ export function paintBox(canvas: Canvas, box: Box, look: { colour: Colour; radiu
   const { colour, radius = 0, alpha = 255 } = look;
   const [halfWidth, halfHeight] = [box.width / 2, box.height / 2];
   forPixels(canvas, box, (x, y, at) => {
-    const beyondX = Math.max(0, Math.abs(x + 0.5 - box.x - halfWidth) - (halfWidth - radius));
-    const beyondY = Math.max(0, Math.abs(y + 0.5 - box.y - halfHeight) - (halfHeight - radius));
-    // distance to the edge, in pixels, is the share of this pixel that is covered
-    const outside = radius === 0 ? 0 : Math.sqrt(beyondX * beyondX + beyondY * beyondY) - radius + 0.5;
-    const share = Math.round(alpha * Math.min(1, Math.max(0, 1 - outside)));
-    for (let c = 0; c < 3; c++) canvas.rgb[at + c] = blend(canvas.rgb[at + c] as number, colour[c] as number, share);
+    // how far the pixel's centre lies in a corner's square
+    const inX = Math.abs(x + 0.5 - box.x - halfWidth) - halfWidth + radius;
+    const inY = Math.abs(y + 0.5 - box.y - halfHeight) - halfHeight + radius;
+    const share = inX > 0 && inY > 0 ? Math.round(alpha * covered(inX, inY, radius)) : alpha;
+    tint(canvas.rgb, at, colour, share);
   });
+}
+
+/** The share of a pixel inside a circle, from its centre's distance to the edge. */
+const covered = (x: number, y: number, radius: number): number =>
+  Math.min(1, Math.max(0, radius + 0.5 - Math.sqrt(x * x + y * y)));
+
+/** Mixes `share` (0..255) of a colour into one pixel. */
+function tint(rgb: Uint8Array, at: number, colour: Colour, share: number): void {
+  rgb[at] = blend(rgb[at] as number, colour[0], share);
+  rgb[at + 1] = blend(rgb[at + 1] as number, colour[1], share);
+  rgb[at + 2] = blend(rgb[at + 2] as number, colour[2], share);
 }
 
 /** Lays a sprite over the canvas, its top left corner at (`left`, `top`); parts outside are cut. */

@@ -103,7 +103,7 @@ async function renameFolder(from: string, to: string): Promise<void> {
 /** Little compression: the pictures are read once or twice, and made while someone waits. */
 async function writePicture(file: string, { screen }: Sample, icons: Icons): Promise<void> {
   const raw = { width: WIDTH, height: HEIGHT, channels: 3 as const };
-  await sharp(drawScreen(screen, icons), { raw }).png({ compressionLevel: 1 }).toFile(file);
+  await sharp(drawScreen(screen, icons), { raw }).png({ compressionLevel: 3 }).toFile(file);
 }
 
 const folderOf = (user: number): string => `images/user_${user}`;
