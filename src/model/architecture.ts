@@ -1,7 +1,7 @@
 /** The shape of a Qwen3-VL checkpoint, read from its config.json in either spelling (the hub's and transformers 5's). */
-import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { messageOf, UserError } from "../utils/errors.ts";
+import { UserError } from "../utils/errors.ts";
+import { isJsonObject, type JsonObject, readJsonObject } from "../utils/json.ts";
 
 export interface TextArchitecture {
   readonly hiddenSize: number; // D
@@ -39,12 +39,10 @@ export interface Architecture {
   readonly imageTokenId: number;
 }
 
-type Json = { readonly [key: string]: unknown };
-
 /** Reads fields of one section and collects every fault, so that they are told together. */
 class Section {
   readonly faults: string[];
-  readonly #json: Json;
+  readonly #json: JsonObject;
 
   constructor(
     readonly path: string,
@@ -52,21 +50,33 @@ class Section {
     faults: string[],
   ) {
     this.faults = faults;
-    this.#json = typeof json === "object" && json !== null ? (json as Json) : {};
-    if (typeof json !== "object" || json === null) faults.push(`"${path}" is missing`);
+    this.#json = isJsonObject(json) ? json : {};
+    if (!isJsonObject(json)) faults.push(`"${path}" is missing`);
+  }
+
+  /** A whole number of at least 1: a length, or how many there are. */
+  count(key: string, fallback?: number): number {
+    const value = this.number(key, fallback);
+    if (!Number.isInteger(value) || value < 1)
+      this.faults.push(`"${this.#name(key)}" should be a whole number of at least 1, it is ${value}`);
+    return value;
+  }
+
+  #name(key: string): string {
+    return this.path ? `${this.path}.${key}` : key;
   }
 
   number(key: string, fallback?: number): number {
     const value = this.#json[key] ?? fallback;
     if (typeof value === "number" && Number.isFinite(value)) return value;
-    this.faults.push(`"${this.path}.${key}" should be a number, it is ${JSON.stringify(value)}`);
+    this.faults.push(`"${this.#name(key)}" should be a number, it is ${JSON.stringify(value)}`);
     return 1;
   }
 
   numbers(key: string): readonly number[] {
     const value = this.#json[key];
     if (Array.isArray(value) && value.every((item) => typeof item === "number")) return value as number[];
-    this.faults.push(`"${this.path}.${key}" should be a list of numbers, it is ${JSON.stringify(value)}`);
+    this.faults.push(`"${this.#name(key)}" should be a list of numbers, it is ${JSON.stringify(value)}`);
     return [];
   }
 
@@ -75,7 +85,7 @@ class Section {
     const value = this.#json[key] ?? supported;
     if (value !== supported)
       this.faults.push(
-        `"${this.path}.${key}" is ${JSON.stringify(value)}; only ${JSON.stringify(supported)} is supported`,
+        `"${this.#name(key)}" is ${JSON.stringify(value)}; only ${JSON.stringify(supported)} is supported`,
       );
   }
 
@@ -84,19 +94,7 @@ class Section {
   }
 
   section(key: string): Section {
-    return new Section(`${this.path}.${key}`, this.#json[key], this.faults);
-  }
-}
-
-function readConfig(file: string): Json {
-  if (!existsSync(file))
-    throw new UserError(
-      `${file}: not found; a checkpoint folder needs a config.json (expected a Hugging Face folder of Qwen3-VL)`,
-    );
-  try {
-    return JSON.parse(readFileSync(file, "utf8")) as Json;
-  } catch (cause) {
-    throw new UserError(`${file}: not valid JSON: ${messageOf(cause)}`, { cause });
+    return new Section(this.#name(key), this.#json[key], this.faults);
   }
 }
 
@@ -107,9 +105,12 @@ function textOf(config: Section): TextArchitecture {
   text.only("hidden_act", "silu");
   rope.only("rope_type", "default");
   rope.only("mrope_interleaved", true);
-  const hiddenSize = text.number("hidden_size");
-  const heads = text.number("num_attention_heads");
-  const headDim = text.number("head_dim", hiddenSize / heads);
+  const hiddenSize = text.count("hidden_size");
+  const heads = text.count("num_attention_heads");
+  const headDim = text.count("head_dim", hiddenSize / heads);
+  const kvHeads = text.count("num_key_value_heads", heads);
+  if (heads % kvHeads !== 0)
+    text.faults.push(`"text_config.num_key_value_heads" ${kvHeads} should divide num_attention_heads ${heads}`);
   const mrope = rope.numbers("mrope_section");
   if (mrope.length !== 3 || mrope.reduce((sum, n) => sum + n, 0) !== headDim / 2) {
     text.faults.push(
@@ -120,10 +121,10 @@ function textOf(config: Section): TextArchitecture {
     hiddenSize,
     heads,
     headDim,
-    layers: text.number("num_hidden_layers"),
-    kvHeads: text.number("num_key_value_heads", heads),
-    intermediateSize: text.number("intermediate_size"),
-    vocabSize: text.number("vocab_size"),
+    layers: text.count("num_hidden_layers"),
+    kvHeads,
+    intermediateSize: text.count("intermediate_size"),
+    vocabSize: text.count("vocab_size"),
     rmsNormEps: text.number("rms_norm_eps", 1e-6),
     ropeTheta: rope.raw("rope_theta") === undefined ? text.number("rope_theta", 5_000_000) : rope.number("rope_theta"),
     mropeSection: [mrope[0] ?? 0, mrope[1] ?? 0, mrope[2] ?? 0],
@@ -136,17 +137,30 @@ function visionOf(config: Section, textHidden: number): VisionArchitecture {
   vision.only("hidden_act", "gelu_pytorch_tanh");
   if (vision.number("out_hidden_size") !== textHidden)
     vision.faults.push(`"vision_config.out_hidden_size" should equal the text hidden_size ${textHidden}`);
+  const [hiddenSize, heads, depth] = [vision.count("hidden_size"), vision.count("num_heads"), vision.count("depth")];
+  if (hiddenSize % (4 * heads) !== 0)
+    vision.faults.push(
+      `"vision_config.hidden_size" ${hiddenSize} should be a multiple of 4 * num_heads = ${4 * heads}`,
+    );
+  const positionEmbeddings = vision.count("num_position_embeddings");
+  if (!Number.isInteger(Math.sqrt(positionEmbeddings)))
+    vision.faults.push(`"vision_config.num_position_embeddings" should be a square, it is ${positionEmbeddings}`);
+  const deepstackIndexes = vision.numbers("deepstack_visual_indexes");
+  if (!deepstackIndexes.every((index, i) => deepstackIndexes.indexOf(index) === i && index >= 0 && index < depth))
+    vision.faults.push(
+      `"vision_config.deepstack_visual_indexes" should be different blocks below depth = ${depth}, it is [${deepstackIndexes}]`,
+    );
   return {
-    hiddenSize: vision.number("hidden_size"),
-    depth: vision.number("depth"),
-    heads: vision.number("num_heads"),
-    intermediateSize: vision.number("intermediate_size"),
-    positionEmbeddings: vision.number("num_position_embeddings"),
-    deepstackIndexes: vision.numbers("deepstack_visual_indexes"),
-    patchSize: vision.number("patch_size", 16),
-    temporalPatchSize: vision.number("temporal_patch_size", 2),
-    mergeSize: vision.number("spatial_merge_size", 2),
-    channels: vision.number("in_channels", 3),
+    hiddenSize,
+    depth,
+    heads,
+    intermediateSize: vision.count("intermediate_size"),
+    positionEmbeddings,
+    deepstackIndexes,
+    patchSize: vision.count("patch_size", 16),
+    temporalPatchSize: vision.count("temporal_patch_size", 2),
+    mergeSize: vision.count("spatial_merge_size", 2),
+    channels: vision.count("in_channels", 3),
   };
 }
 
@@ -156,23 +170,27 @@ function visionOf(config: Section, textHidden: number): VisionArchitecture {
  */
 export function readArchitecture(dir: string): Architecture {
   const file = join(dir, "config.json");
-  const json = readConfig(file);
+  const json = readJsonObject(file, "a folder of a Hugging Face Qwen3-VL has one");
   if (json.model_type !== "qwen3_vl") {
     throw new UserError(
       `${file}: model_type is ${JSON.stringify(json.model_type)}; expected "qwen3_vl" (dense Qwen3-VL; mixtures of experts, qwen3_vl_moe, are not supported)`,
     );
   }
   const faults: string[] = [];
-  const config = new Section("config", json, faults);
+  const config = new Section("", json, faults);
   const text = textOf(config);
   const vision = visionOf(config, text.hiddenSize);
   const tied = json.tie_word_embeddings ?? config.section("text_config").raw("tie_word_embeddings") ?? false;
+  if (vision.deepstackIndexes.length > text.layers)
+    faults.push(
+      `${vision.deepstackIndexes.length} DeepStack outputs need as many text layers, there are ${text.layers}`,
+    );
   const architecture = { text, vision, isHeadTied: tied === true, imageTokenId: config.number("image_token_id") };
   if (faults.length > 0)
     throw new UserError(
       [
         `${file}: ${faults.length === 1 ? "one fault" : `${faults.length} faults`}`,
-        ...faults.map((fault) => `  ${fault.replaceAll("config.text", "text").replaceAll("config.vision", "vision")}`),
+        ...faults.map((fault) => `  ${fault}`),
       ].join("\n"),
     );
   return architecture;
