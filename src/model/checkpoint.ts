@@ -1,7 +1,8 @@
 /** The weights of a Hugging Face checkpoint folder: which tensor lies where, in one safetensors file or many. */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { basename, join, relative } from "node:path";
-import { messageOf, UserError } from "../utils/errors.ts";
+import { UserError } from "../utils/errors.ts";
+import { isJsonObject, kindOf, readJsonObject } from "../utils/json.ts";
 import { readHeader, type TensorEntry } from "../utils/safetensors.ts";
 import { type Architecture, readArchitecture } from "./architecture.ts";
 import { parameterShapes } from "./parameters.ts";
@@ -18,12 +19,13 @@ const INDEX = "model.safetensors.index.json";
 
 function readIndex(dir: string): ReadonlyMap<string, string> {
   const file = join(dir, INDEX);
-  try {
-    const { weight_map } = JSON.parse(readFileSync(file, "utf8")) as { weight_map: Record<string, string> };
-    return new Map(Object.entries(weight_map));
-  } catch (cause) {
-    throw new UserError(`${file}: not a safetensors index: ${messageOf(cause)}`, { cause });
+  const { weight_map: shards } = readJsonObject(file, "it says which shard holds which weight");
+  if (!isJsonObject(shards)) throw new UserError(`${file}: weight_map is ${kindOf(shards)}; expected shards by tensor`);
+  for (const [name, shard] of Object.entries(shards)) {
+    if (typeof shard !== "string" || basename(shard) !== shard || shard === "")
+      throw new UserError(`${file}: "${name}" lies in ${kindOf(shard)}; expected the name of a file in this folder`);
   }
+  return new Map(Object.entries(shards) as [string, string][]);
 }
 
 function allTensors(dir: string): Map<string, TensorEntry> {
@@ -33,7 +35,6 @@ function allTensors(dir: string): Map<string, TensorEntry> {
   const index = readIndex(dir);
   const tensors = new Map<string, TensorEntry>();
   for (const shard of new Set(index.values())) {
-    if (basename(shard) !== shard) throw new UserError(`${join(dir, INDEX)}: shard "${shard}" lies outside the folder`);
     if (!existsSync(join(dir, shard)))
       throw new UserError(`${join(dir, shard)}: missing, though ${INDEX} names it; download it again`);
     for (const [name, entry] of readHeader(join(dir, shard)).tensors) tensors.set(name, entry);
