@@ -9,7 +9,10 @@ export interface LoraSettings {
   readonly r: number;
   readonly alpha: number;
   readonly dropout: number;
-  /** A list holds exact names or their endings; one string is a regular expression that the whole name must match. */
+  /**
+   * A list holds exact names or their endings; one string is a regular expression that the whole name must match, or
+   * "all-linear", which is every linear layer but the head.
+   */
   readonly targetModules: readonly string[] | string;
 }
 
@@ -27,6 +30,7 @@ const PREFIX = "base_model.model.";
 function matcher(targets: LoraSettings["targetModules"]): (name: string) => boolean {
   if (typeof targets !== "string")
     return (name) => targets.some((target) => name === target || name.endsWith(`.${target}`));
+  if (targets.toLowerCase() === "all-linear") return (name) => name !== "lm_head";
   try {
     const pattern = new RegExp(`^(?:${targets})$`);
     return (name) => pattern.test(name);
