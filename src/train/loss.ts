@@ -2,17 +2,29 @@
 import { IGNORE } from "../collator.ts";
 import { type Feeds, ints } from "../runtime/tensor.ts";
 
+/** Calls `score` with the place of every label that is trained. A label at t = 0 has nothing before it and is none. */
+function forEachScored(labels: Int32Array, length: number, score: (label: number, at: number) => void): void {
+  labels.forEach((label, at) => {
+    if (label !== IGNORE && at % length !== 0) score(label, at);
+  });
+}
+
+/** @param labels [B*T]  @returns N, the tokens that the loss counts */
+export function scoredTokens(labels: Int32Array, length: number): number {
+  let count = 0;
+  forEachScored(labels, length, () => count++);
+  return count;
+}
+
 /**
- * The logits of token t-1 predict label t, so row b*T + t-1 is scored wherever label (b, t) is trained; a label at t = 0
- * has nothing before it and is never scored.
+ * The logits of token t-1 predict label t, so row b*T + t-1 is scored wherever label (b, t) is trained.
  * @param labels [B*T], IGNORE where nothing is trained
  * @returns target_rows [N] into hidden [B*T, D], targets [N]
  */
 export function lossFeeds(labels: Int32Array, length: number): Feeds {
   const rows: number[] = [];
   const targets: number[] = [];
-  labels.forEach((label, at) => {
-    if (label === IGNORE || at % length === 0) return;
+  forEachScored(labels, length, (label, at) => {
     rows.push(at - 1);
     targets.push(label);
   });

@@ -3,7 +3,7 @@ import type { EngineBatch } from "../engine/engine.ts";
 import type { RemoteEngine } from "../engine/start.ts";
 import { mapAhead } from "../utils/ahead.ts";
 import { Interrupted, UserError } from "../utils/errors.ts";
-import { type LossNormalization, normalizations, normalizedLoss, type StepOutput } from "./loss.ts";
+import { type LossNormalization, normalizations, normalizedLoss, type StepOutput, scoredTokens } from "./loss.ts";
 import { dropoutSeed, type PlanOptions, planSteps, type StepPlan } from "./plan.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 
@@ -75,14 +75,26 @@ export async function* trainSteps(
     BATCHES_AHEAD,
     async ({ plan, microBatch, indices }): Promise<Item> => ({ plan, microBatch, batch: await source(indices) }),
   );
+  try {
+    yield* stepsOf(engine, ready, options);
+  } catch (error) {
+    await engine.clearGradients().catch(() => undefined); // of the step that was broken off; a dead engine has none
+    throw error;
+  } finally {
+    await ready.return(undefined);
+  }
+}
+
+async function* stepsOf(
+  engine: RemoteEngine,
+  ready: AsyncGenerator<Item>,
+  options: TrainerOptions,
+): AsyncGenerator<StepReport> {
   const clock = { start: performance.now(), waited: 0 };
   let step: { outputs: StepOutput[]; ids: string[]; tokens: number } = { outputs: [], ids: [], tokens: 0 };
   for (let next = await timed(clock, () => ready.next()); !next.done; next = await timed(clock, () => ready.next())) {
     const { plan, microBatch, batch } = next.value;
-    if (options.signal?.aborted) {
-      await engine.clearGradients();
-      throw new Interrupted(`stopped before step ${plan.step} was done`);
-    }
+    if (options.signal?.aborted) throw new Interrupted(`stopped before step ${plan.step} was done`);
     step.outputs.push(await accumulate(engine, next.value, options));
     step.ids.push(...batch.ids);
     step.tokens += batch.segmentIds.reduce((count, segment) => count + Number(segment >= 0), 0);
@@ -107,7 +119,7 @@ async function accumulate(
   { lossNormalization, seed }: TrainerOptions,
 ): Promise<StepOutput> {
   const { ids, ...feeds } = batch;
-  const count = batch.labels.reduce((n, label, at) => n + Number(label >= 0 && at % batch.length > 0), 0);
+  const count = scoredTokens(batch.labels, batch.length);
   if (count === 0) throw new UserError(`step ${plan.step}: no token to train on in ${ids.join(", ")}`);
   const output = await engine.accumulate(feeds, {
     weight: normalizations[lossNormalization].weight(count),
