@@ -190,7 +190,7 @@ const TRAINING = {
   }),
   saveSteps: whole({ group: SAVING, min: 1, default: 1000, why: "optimizer steps between checkpoints" }),
   evalSteps: whole({ group: SAVING, min: 1, default: 1000, why: "optimizer steps between validation losses" }),
-  keep: whole({ group: SAVING, min: 1, default: 3, why: "checkpoints kept; the best one always is" }),
+  keep: whole({ group: SAVING, min: 1, default: 3, why: "newest checkpoints kept" }),
   resume: {
     group: SAVING,
     shown: "[DIR]",
@@ -357,6 +357,7 @@ const REGEX_SIGNS = /[\\^$|?*+()[\]{}]/; // not the dot: it also separates the p
 /** PEFT's target_modules: several names (or one) are a list, a single text with regex signs is a regex. */
 export function readTargets(words: readonly string[]): readonly string[] | string {
   const [first = "", ...rest] = words;
+  if (rest.length === 0 && first.toLowerCase() === "all-linear") return "all-linear";
   const isRegex = words.some((word) => REGEX_SIGNS.test(word));
   if (!isRegex) return words.flatMap((word) => word.split(",")).filter((name) => name !== "");
   if (rest.length > 0) throw new UserError(`a regex stands alone, got ${words.length} values: ${words.join(" ")}`);

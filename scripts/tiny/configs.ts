@@ -146,6 +146,7 @@ export function generationConfig(bpe: Bpe): unknown {
     bos_token_id: ids["<|endoftext|>"],
     pad_token_id: ids["<|endoftext|>"],
     do_sample: false,
+    max_new_tokens: 64, // the longest answer of the embedded users takes 24
     eos_token_id: [ids["<|im_end|>"], ids["<|endoftext|>"]],
   };
 }

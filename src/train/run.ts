@@ -1,4 +1,5 @@
 /** A training run: steps, validation losses, checkpoints, and the result; interrupted it saves, resumed it goes on. */
+import { dirname, resolve } from "node:path";
 import type { RemoteEngine } from "../engine/start.ts";
 import { InternalError, Interrupted, UserError } from "../utils/errors.ts";
 import type { JsonObject } from "../utils/json.ts";
@@ -46,7 +47,10 @@ interface Standing {
   epoch: number;
   tokens: number;
   readonly history: JsonObject[];
+  /** Step of the newest checkpoint that this run has written or gone on from. */
   savedStep: number;
+  /** Whether checkpoints in the folder are of this run, rather than left by an earlier one. */
+  ownsCheckpoints: boolean;
 }
 
 const isDue = (step: number, every: number): boolean => step % every === 0;
@@ -62,7 +66,15 @@ export async function runTraining(
   resumed: Standing | null,
 ): Promise<void> {
   const { trainer, log } = options;
-  const standing: Standing = resumed ?? { step: 0, epoch: 0, tokens: 0, history: [], savedStep: 0 };
+  const standing: Standing = resumed ?? {
+    step: 0,
+    epoch: 0,
+    tokens: 0,
+    history: [],
+    savedStep: 0,
+    ownsCheckpoints: false,
+  };
+  warnOfEarlierRun(standing, options);
   const progress = startProgress({ log, title: "training", total: trainer.schedule.totalSteps, start: standing.step });
   try {
     for await (const report of trainSteps(engine, data.train, trainer, standing.step)) {
@@ -162,9 +174,17 @@ async function save(engine: RemoteEngine, standing: Standing, options: RunOption
     { ...(await resultOf(engine, standing, options)), cursor },
     options.source,
   );
-  // checkpoints that an earlier run left in this folder go when the first of this one is safe
-  await pruneCheckpoints(options.runDir, standing.savedStep === 0 ? 0 : options.keep, [dir]);
-  standing.savedStep = standing.step;
+  // checkpoints that an earlier run left here go when the first of this one is safe
+  await pruneCheckpoints(options.runDir, standing.ownsCheckpoints ? options.keep : 0, [dir]);
+  Object.assign(standing, { savedStep: standing.step, ownsCheckpoints: true });
+}
+
+function warnOfEarlierRun({ ownsCheckpoints }: Standing, { runDir, log }: RunOptions): void {
+  const [newest] = listCheckpoints(runDir).whole;
+  if (newest && !ownsCheckpoints)
+    log.warn(
+      `${runDir}: holds an earlier run, up to step ${newest.step}; this new run replaces it at its first save (--resume would go on with it, --checkpoint-dir keeps both)`,
+    );
 }
 
 /** Settings that may differ between a run and its continuation: they change what is shown and written, not the arithmetic. */
@@ -217,9 +237,12 @@ export async function resumeRun(engine: RemoteEngine, from: string | true, optio
     epoch: state.epoch,
     tokens: cursor.tokens,
     history: [...state.log_history],
-    savedStep: from === true ? state.global_step : 0,
+    savedStep: isInside(dir, options.runDir) ? state.global_step : 0, // one from elsewhere is saved here too
+    ownsCheckpoints: isInside(dir, options.runDir),
   };
 }
+
+const isInside = (dir: string, folder: string): boolean => dirname(resolve(dir)) === resolve(folder);
 
 function newestIn(runDir: string, log: Log): string {
   const { whole, skipped } = listCheckpoints(runDir);
