@@ -9,6 +9,10 @@ import { compareGradients, compareOutputs, compareTraces, prepare, type Results 
 
 export async function parity(dir: string): Promise<Results> {
   const prepared = await prepare(readGolden(dir));
+  if (prepared.rotaryDtype === "bfloat16")
+    console.error(
+      "parity: this reference was made by a model cast with .to(bfloat16): its rotary frequencies are rounded, and so are ours here; not in its traces",
+    );
   return {
     ...prepared.results,
     ...(await compareOutputs(prepared)),

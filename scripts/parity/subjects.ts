@@ -5,19 +5,23 @@ import type { EngineOptions } from "../../src/engine/engine.ts";
 import { PictureStore } from "../../src/engine/pictures.ts";
 import { type RemoteEngine, startEngine } from "../../src/engine/start.ts";
 import { decoderPrompt } from "../../src/eval/prompts.ts";
-import { LLM_PROJECTIONS } from "../../src/model/lora.ts";
+import type { RotaryDtype } from "../../src/model/architecture.ts";
+import { openCheckpoint } from "../../src/model/checkpoint.ts";
+import type { LoraSettings } from "../../src/model/lora.ts";
 import { loadProcessor, type Processor } from "../../src/processor.ts";
 import { CPU } from "../../src/runtime/device.ts";
+import { readAdapter } from "../../src/train/adapterFiles.ts";
 import { batchSource } from "../../src/train/batchSource.ts";
 import type { LossNormalization } from "../../src/train/loss.ts";
 import { ADAMW_DEFAULTS } from "../../src/train/optimizer.ts";
 import { type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
 import { required } from "../../src/utils/errors.ts";
-import { readFloat32, readHeader } from "../../src/utils/safetensors.ts";
 import { Comparison, type Result, shareAbove } from "./comparison.ts";
 import type { Golden, TraceRow } from "./golden.ts";
 
 export type Results = Record<string, Result>;
+
+const VISION = { kind: "magnitude", limit: 1e-5 } as const;
 
 /** Encoded once, used by every subject. */
 export interface Prepared {
@@ -25,6 +29,9 @@ export interface Prepared {
   readonly processor: Processor;
   readonly encoded: readonly Encoded[];
   readonly adapter: ReadonlyMap<string, Float32Array>;
+  readonly lora: LoraSettings;
+  /** Of the reference's outputs and gradients; its traces read the checkpoint anew, in float32. */
+  readonly rotaryDtype: RotaryDtype;
 }
 
 export async function prepare(golden: Golden): Promise<Prepared & { readonly results: Results }> {
@@ -61,13 +68,9 @@ export async function prepare(golden: Golden): Promise<Prepared & { readonly res
   const results = Object.fromEntries(
     Object.entries(comparisons).map(([name, comparison]) => [name, comparison.result()]),
   );
-  const adapter = new Map(
-    [...readHeader(`${golden.adapterDir}/adapter_model.safetensors`).tensors].map(([name, entry]) => [
-      name,
-      readFloat32(entry),
-    ]),
-  );
-  return { golden, processor, encoded, adapter, results };
+  const { values: adapter, settings: lora } = readAdapter(golden.adapterDir, openCheckpoint(golden.modelDir));
+  const rotaryDtype = await referenceRotary({ golden, lora, processor, encoded });
+  return { golden, processor, encoded, adapter, lora, rotaryDtype, results };
 }
 
 const collateOptions = ({ imageTokenId, padTokenId, vision }: Processor) => ({
@@ -76,22 +79,22 @@ const collateOptions = ({ imageTokenId, padTokenId, vision }: Processor) => ({
   mergeSize: vision.mergeSize,
 });
 
-type Training = { readonly weightDecay: number };
+interface EngineNeeds {
+  readonly weightDecay: number;
+  readonly rotaryDtype: RotaryDtype;
+}
 
 async function withEngine<T>(
-  { golden }: Prepared,
+  { golden, lora }: Pick<Prepared, "golden" | "lora">,
   trainable: "lora" | "full",
-  { weightDecay }: Training,
+  { weightDecay, rotaryDtype }: EngineNeeds,
   use: (engine: RemoteEngine) => Promise<T>,
 ): Promise<T> {
-  const { r, alpha } = golden.lora;
   const options: EngineOptions = {
     modelDir: golden.modelDir,
     device: CPU,
-    trainable:
-      trainable === "full"
-        ? { kind: "full", vision: true }
-        : { kind: "lora", settings: { r, alpha, dropout: 0, targetModules: [...LLM_PROJECTIONS] } },
+    trainable: trainable === "full" ? { kind: "full", vision: true } : { kind: "lora", settings: lora },
+    rotaryDtype,
     training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay }, maxGradNorm: 1 },
   };
   const thread = startEngine(options);
@@ -100,6 +103,23 @@ async function withEngine<T>(
   } finally {
     await thread.stop();
   }
+}
+
+/**
+ * A reference model that was cast with `.to(bfloat16).float()` keeps rotary frequencies rounded to bfloat16. Its vision
+ * outputs tell: they agree with rounded frequencies and not with exact ones.
+ */
+async function referenceRotary(of: Pick<Prepared, "golden" | "lora" | "processor" | "encoded">): Promise<RotaryDtype> {
+  const { golden, processor, encoded } = of;
+  const k = encoded.findIndex(({ images }) => images.length > 0);
+  if (k < 0) return "float32";
+  const agrees = (rotaryDtype: RotaryDtype): Promise<boolean> =>
+    withEngine(of, "lora", { weightDecay: 0, rotaryDtype }, async (engine) => {
+      const features = await new PictureStore(engine, processor.vision).features(encoded[k]?.images ?? []);
+      const got = joined(features.map((f) => f.imageEmbeds));
+      return new Comparison(VISION).add(`${k}`, got, golden.tensor(`${k}.vision`)).result().pass;
+    });
+  return !(await agrees("float32")) && (await agrees("bfloat16")) ? "bfloat16" : "float32";
 }
 
 const sourceOf = ({ processor, encoded }: Prepared, engine: RemoteEngine, trainsVision: boolean) =>
@@ -112,7 +132,7 @@ const sourceOf = ({ processor, encoded }: Prepared, engine: RemoteEngine, trains
 /** Pictures, vision tower, logits, losses and greedy answers of the untrained model. */
 export function compareOutputs(prepared: Prepared): Promise<Results> {
   const { golden, processor, encoded } = prepared;
-  return withEngine(prepared, "lora", { weightDecay: 0 }, async (engine) => {
+  return withEngine(prepared, "lora", { weightDecay: 0, rotaryDtype: prepared.rotaryDtype }, async (engine) => {
     const pixels = new Comparison({ kind: "absolute", limit: 2e-7 });
     const [vision, deepstack, logits] = [1e-5, 1e-5, 1e-5].map(
       (limit) => new Comparison({ kind: "magnitude", limit }),
@@ -180,42 +200,52 @@ async function answer(
 /** Losses, gradients and an answer with the adapter; then the gradients of all weights. */
 export async function compareGradients(prepared: Prepared): Promise<Results> {
   const { golden, processor, encoded, adapter } = prepared;
-  const lora = await withEngine(prepared, "lora", { weightDecay: 0 }, async (engine) => {
-    const source = sourceOf(prepared, engine, false);
-    await engine.setValues(adapter);
-    const losses = new Comparison({ kind: "relative", limit: 1e-6 });
-    for (const [k, expected] of golden.lora.losses.entries()) {
-      const { ids: _, ...batch } = await source([k]);
-      const { lossSum, tokenCount } = await engine.evaluateLoss(batch);
-      losses.add(`${k}`, [lossSum / tokenCount], [expected]);
-    }
-    const gradients = new Comparison({ kind: "magnitude", limit: 1e-4 });
-    addAll(gradients, await gradientsOf(engine, await source([0])), golden.tensors("loragrad."));
-    const options = {
-      imageTokenId: processor.imageTokenId,
-      mergeSize: processor.vision.mergeSize,
-      pictures: new PictureStore(engine, processor.vision),
-    };
-    const images = encoded[0]?.images ?? [];
-    const prompt = await decoderPrompt(
-      { id: "0", user: null, inputIds: Int32Array.from(golden.samples[0]?.prompt_ids ?? []), images },
-      options,
-    );
-    const greedy = new Comparison({ kind: "exact", limit: 0 }).add(
-      "0",
-      await answer(engine, prompt, golden.lora.greedy0.length, null),
-      golden.lora.greedy0,
-    );
-    return { lora_loss: losses.result(), lora_gradients: gradients.result(), lora_greedy: greedy.result() };
-  });
-  const full = await withEngine(prepared, "full", { weightDecay: 0 }, async (engine) => {
-    const gradients = new Comparison({ kind: "magnitude", limit: 1e-4 });
-    return addAll(
-      gradients,
-      await gradientsOf(engine, await sourceOf(prepared, engine, true)([3])),
-      golden.tensors("fullgrad."),
-    );
-  });
+  const lora = await withEngine(
+    prepared,
+    "lora",
+    { weightDecay: 0, rotaryDtype: prepared.rotaryDtype },
+    async (engine) => {
+      const source = sourceOf(prepared, engine, false);
+      await engine.setValues(adapter);
+      const losses = new Comparison({ kind: "relative", limit: 1e-6 });
+      for (const [k, expected] of golden.lora.losses.entries()) {
+        const { ids: _, ...batch } = await source([k]);
+        const { lossSum, tokenCount } = await engine.evaluateLoss(batch);
+        losses.add(`${k}`, [lossSum / tokenCount], [expected]);
+      }
+      const gradients = new Comparison({ kind: "magnitude", limit: 1e-4 });
+      addAll(gradients, await gradientsOf(engine, await source([0])), golden.tensors("loragrad."));
+      const options = {
+        imageTokenId: processor.imageTokenId,
+        mergeSize: processor.vision.mergeSize,
+        pictures: new PictureStore(engine, processor.vision),
+      };
+      const images = encoded[0]?.images ?? [];
+      const prompt = await decoderPrompt(
+        { id: "0", user: null, inputIds: Int32Array.from(golden.samples[0]?.prompt_ids ?? []), images },
+        options,
+      );
+      const greedy = new Comparison({ kind: "exact", limit: 0 }).add(
+        "0",
+        await answer(engine, prompt, golden.lora.greedy0.length, null),
+        golden.lora.greedy0,
+      );
+      return { lora_loss: losses.result(), lora_gradients: gradients.result(), lora_greedy: greedy.result() };
+    },
+  );
+  const full = await withEngine(
+    prepared,
+    "full",
+    { weightDecay: 0, rotaryDtype: prepared.rotaryDtype },
+    async (engine) => {
+      const gradients = new Comparison({ kind: "magnitude", limit: 1e-4 });
+      return addAll(
+        gradients,
+        await gradientsOf(engine, await sourceOf(prepared, engine, true)([3])),
+        golden.tensors("fullgrad."),
+      );
+    },
+  );
   return { ...lora, full_gradients: full.result() };
 }
 
@@ -272,7 +302,7 @@ export async function compareTraces(prepared: Prepared): Promise<Results> {
 }
 
 function compareTrace(prepared: Prepared, name: keyof Golden["traces"], spec: TraceSpec): Promise<Results> {
-  return withEngine(prepared, spec.trainable, spec, async (engine) => {
+  return withEngine(prepared, spec.trainable, { ...spec, rotaryDtype: "float32" }, async (engine) => {
     if (spec.trainable === "lora") await engine.setValues(prepared.adapter);
     const plan = {
       examples: prepared.encoded.length,

@@ -1,6 +1,7 @@
 /** What one device does for a run: features of pictures, gradients and updates, answers. It lives in a worker thread (worker.ts). */
 import { type DecoderPrompt, type GenerationSettings, Generator } from "../eval/generator.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
+import type { RotaryDtype } from "../model/architecture.ts";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
 import {
   featureFeeds,
@@ -29,6 +30,8 @@ export interface EngineOptions {
   /** What trains, or what adapters look like that are only used. */
   readonly trainable: TrainableSpec;
   /** Absent where nothing is trained. */
+  /** float32 unless told otherwise. */
+  readonly rotaryDtype?: RotaryDtype;
   readonly training?: Omit<ReplicaOptions, "trainable">;
 }
 
@@ -51,7 +54,11 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#options = options;
-    this.#checkpoint = openCheckpoint(options.modelDir);
+    const { architecture, ...checkpoint } = openCheckpoint(options.modelDir);
+    this.#checkpoint = {
+      ...checkpoint,
+      architecture: { ...architecture, rotaryDtype: options.rotaryDtype ?? "float32" },
+    };
     this.#trainables = trainablesOf(this.#checkpoint, options.trainable);
     this.#replica = options.training
       ? new Replica(this.#checkpoint, { ...options.training, trainable: options.trainable }, options.device)

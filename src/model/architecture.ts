@@ -32,7 +32,11 @@ export interface VisionArchitecture {
   readonly channels: number;
 }
 
+/** Precision of the rotary frequencies. transformers keeps float32, unless a whole model was cast with `.to(torch.bfloat16)`. */
+export type RotaryDtype = "float32" | "bfloat16";
+
 export interface Architecture {
+  readonly rotaryDtype: RotaryDtype;
   readonly text: TextArchitecture;
   readonly vision: VisionArchitecture;
   readonly isHeadTied: boolean;
@@ -185,7 +189,13 @@ export function readArchitecture(dir: string): Architecture {
     faults.push(
       `${vision.deepstackIndexes.length} DeepStack outputs need as many text layers, there are ${text.layers}`,
     );
-  const architecture = { text, vision, isHeadTied: tied === true, imageTokenId: config.number("image_token_id") };
+  const architecture: Architecture = {
+    rotaryDtype: "float32",
+    text,
+    vision,
+    isHeadTied: tied === true,
+    imageTokenId: config.number("image_token_id"),
+  };
   if (faults.length > 0)
     throw new UserError(
       [

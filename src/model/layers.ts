@@ -3,9 +3,10 @@ import { basename } from "node:path";
 import { type Builder, builderOf } from "../graph/builder.ts";
 import type { Dim } from "../graph/dim.ts";
 import type { DType, Graph, Value } from "../graph/graph.ts";
+import { bf16ToFloat32, float32ToBf16 } from "../utils/bf16.ts";
 import { InternalError, required } from "../utils/errors.ts";
 import type { TensorDtype, TensorEntry } from "../utils/safetensors.ts";
-import type { Architecture } from "./architecture.ts";
+import type { Architecture, RotaryDtype } from "./architecture.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { LoraModule, LoraSettings } from "./lora.ts";
 import { isVision, type LinearModule, linearModules } from "./parameters.ts";
@@ -171,9 +172,10 @@ export function attention(
   return ops.matMul(ops.softmax(masked), v);
 }
 
-/** Inverse rotary frequencies 1 / theta^(2i / dim) for i < dim / 2, in float32 as PyTorch rounds them. */
-export function inverseFrequencies(theta: number, dim: number): number[] {
-  return Array.from({ length: dim / 2 }, (_, i) => Math.fround(1 / Math.fround(theta ** Math.fround((2 * i) / dim))));
+/** Inverse rotary frequencies 1 / theta^(2i / dim) for i < dim / 2, in float32 as PyTorch rounds them, or rounded further. */
+export function inverseFrequencies(theta: number, dim: number, dtype: RotaryDtype): number[] {
+  const exact = Float32Array.from({ length: dim / 2 }, (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / dim)));
+  return [...(dtype === "float32" ? exact : bf16ToFloat32(float32ToBf16(exact)))];
 }
 
 /** Added to the scores of keys that must not be seen; exp() of it is zero. */

@@ -51,7 +51,7 @@ function rotationOf({ ops, architecture }: LayerBuilder, positionIds: Value): Ro
   const perFrequency = ops.gather(ops.cast(ops.reshape(positionIds, [3, rows]), "float32"), axes); // [Dh/2, B*T]
   const angles = ops.mul(
     ops.transpose(perFrequency, [1, 0]),
-    ops.graph.constant(inverseFrequencies(text.ropeTheta, text.headDim), [half]),
+    ops.graph.constant(inverseFrequencies(text.ropeTheta, text.headDim, architecture.rotaryDtype), [half]),
   ); // [B*T, Dh/2]
   return { positions: ops.reshape(ops.iota(rows), [batch, length]), cos: ops.cos(angles), sin: ops.sin(angles) };
 }

@@ -28,7 +28,11 @@ function rotationOf(
   const headDim = vision.hiddenSize / vision.heads;
   const quarter = headDim / 4;
   const [images, patches] = pixelValues.shape as readonly [Dim, Dim];
-  const frequencies = ops.graph.constant(inverseFrequencies(10_000, headDim / 2), [1, 1, quarter]);
+  const frequencies = ops.graph.constant(inverseFrequencies(10_000, headDim / 2, architecture.rotaryDtype), [
+    1,
+    1,
+    quarter,
+  ]);
   const angles = ops.mul(ops.reshape(ops.cast(patchPositions, "float32"), [patches, 2, 1]), frequencies); // [P, 2, Dh/4]
   const table = ops.reshape(angles, [patches, 2 * quarter]); // [P, Dh/2]
   return {
