@@ -1,5 +1,5 @@
 /** Tensors on the host, and the one place where whole numbers become BigInt for the runtime. */
-import type * as ort from "onnxruntime-common";
+import type * as ort from "onnxruntime-node";
 import { InternalError } from "../utils/errors.ts";
 
 /** Row-major numbers with their dimensions. int64 travels as Int32Array: no id or index of ours needs more. */
