@@ -76,6 +76,8 @@ function termsOf(dim: Dim): Monomial[] {
 }
 
 export function addDims(a: Dim, b: Dim): Dim {
+  if (a === 0) return b;
+  if (b === 0) return a;
   const like = new Map<string, Monomial>();
   for (const { factor, symbols } of [...termsOf(a), ...termsOf(b)]) {
     const key = [...symbols].sort().join("*");
