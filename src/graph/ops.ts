@@ -54,7 +54,7 @@ export interface Ops {
     inputs: readonly [q: Value, k: Value, v: Value];
     attrs: { readonly heads: number };
   };
-  /** Sum over rows of -log softmax(logits [N, V])[label]; also gives the log-probabilities [N, V]. */
+  /** Sum over rows of -log softmax(logits [N, V])[label], N at least 1; also gives the log-probabilities [N, V]. */
   CrossEntropy: { inputs: readonly [logits: Value, labels: Value]; attrs: object };
   /** x [N, V] minus one at column index[n] of each row n. */
   SubtractOneHot: { inputs: readonly [x: Value, index: Value]; attrs: object };
