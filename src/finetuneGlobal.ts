@@ -1,10 +1,11 @@
 /** Fine-tunes one model on the training users, then evaluates it on the test users: `npx tsx src/finetuneGlobal.ts 1 --lora`. */
 import { join } from "node:path";
 import { answerUsers } from "./app/answer.ts";
+import { checkPictures } from "./app/checkPictures.ts";
 import { encodeAll } from "./app/encodeAll.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
-import { groupByUser, range, readTraining, readUsers, readValidation } from "./app/splits.ts";
+import { range, readTest, readTraining, readValidation } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
 import { describeRun, fingerprint, runOptions } from "./app/trainingRun.ts";
 import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, USER_SPLIT } from "./config.ts";
@@ -31,11 +32,14 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const model = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
   const { spec, values } = startingPoint(config, model.checkpoint);
 
-  const data = { ...config, log };
-  const testUsers = config.users ?? range(USER_SPLIT.test);
-  const train = await encodeAll(await readTraining(data, range(USER_SPLIT.train)), model.processor, data);
-  const validation = await encodeAll(await readValidation(data, range(USER_SPLIT.validation)), model.processor, data);
-  const test = config.eval ? groupByUser(await readUsers(data, testUsers), testUsers) : null;
+  const data = { ...config, log, signal };
+  const test = config.eval ? await readTest(data, config.users ?? range(USER_SPLIT.test)) : null;
+  const trainExamples = await readTraining(data, range(USER_SPLIT.train));
+  const validationExamples = await readValidation(data, range(USER_SPLIT.validation));
+  const train = await encodeAll(trainExamples, model.processor, data);
+  const validation = await encodeAll(validationExamples, model.processor, data);
+  const testExamples = [...(test?.values() ?? [])].flat();
+  if (config.data !== null) await checkPictures([...trainExamples, ...validationExamples, ...testExamples], data);
 
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
   const training = { optimizer, maxGradNorm: config.maxGradNorm };

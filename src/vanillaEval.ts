@@ -1,9 +1,10 @@
 /** Evaluates a model as it is (zero-shot), user by user: `npx tsx src/vanillaEval.ts 0 --u 1 10`. */
 import { join } from "node:path";
 import { answerUsers } from "./app/answer.ts";
+import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
-import { groupByUser, range, readUsers } from "./app/splits.ts";
+import { range, readTest } from "./app/splits.ts";
 import { describeConfig, PIXEL_CAP, parseEvalConfig, USER_SPLIT } from "./config.ts";
 import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
@@ -19,13 +20,13 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   for (const line of describeConfig(config)) log.line(line);
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
   const model = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
-  const users = config.users ?? range(USER_SPLIT.test);
-  const held = groupByUser(await readUsers({ ...config, log }, users), users);
+  const users = await readTest({ ...config, log }, config.users ?? range(USER_SPLIT.test));
+  if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
 
   const thread = startEngine({ modelDir: model.dir, device, trainable: { kind: "none" } });
   try {
     const weights = { base: checkpointIdentity(model.checkpoint) };
-    await answerUsers(thread.remote, model, held, {
+    await answerUsers(thread.remote, model, users, {
       ...config,
       dir: join(config.out, "qwen3_vanilla"),
       weights,

@@ -1,10 +1,11 @@
 /** The data of a run: which samples are trained on, which tell the validation loss, which are answered and scored. */
 import { existsSync, statSync } from "node:fs";
+import { extname } from "node:path";
 import { type Example, readDataset } from "../dataset.ts";
 import { ensureEmbeddedData } from "../embedded/embeddedUsers.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Log } from "../utils/log.ts";
-import { startProgress } from "../utils/progress.ts";
+import { type Progress, startProgress } from "../utils/progress.ts";
 
 export interface DataOptions {
   /** File or folder; null for the embedded users. */
@@ -21,26 +22,19 @@ export const range = ([from, to]: readonly [number, number]): number[] =>
   Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
 /** All samples of some users. Users without a file are named and skipped. @throws UserError when none is left */
-export async function readUsers({ data, limit, log }: DataOptions, users: readonly number[]): Promise<Example[]> {
+async function readUsers({ data, limit, log }: DataOptions, users: readonly number[]): Promise<Example[]> {
   const folder = data ?? (await drawnUsers(users, log));
   return readDataset(folder, { users, limit: limit ?? undefined, warn: (message) => log.warn(message) });
 }
 
 async function drawnUsers(users: readonly number[], log: Log): Promise<string> {
-  let progress: ReturnType<typeof startProgress> | null = null;
-  try {
-    return await ensureEmbeddedData({
-      users,
-      onProgress: (done, total) => {
-        progress ??= startProgress({ log, title: "drawing users", total });
-        progress.update(done);
-      },
-    });
-  } catch (thrown) {
-    throw thrown instanceof RangeError ? new UserError(`--u: ${thrown.message}`, { cause: thrown }) : thrown;
-  } finally {
-    (progress as ReturnType<typeof startProgress> | null)?.stop();
-  }
+  let progress: Progress | null = null;
+  const onProgress = (done: number, total: number): void => {
+    progress ??= startProgress({ log, title: "drawing users", total });
+    progress.update(done);
+    if (done === total) progress.stop();
+  };
+  return ensureEmbeddedData({ users, onProgress });
 }
 
 /** What to train on: the training users of a folder, or every row of a file. */
@@ -57,24 +51,23 @@ export async function readValidation(options: DataOptions, users: readonly numbe
   return present.length === 0 ? [] : readUsers(options, present);
 }
 
-/** By user, in the order of `users`. @throws UserError for a sample that has no click point to score against */
-export function groupByUser(
-  examples: readonly Example[],
+/**
+ * What to answer and score: the samples of each user, in the order of `users`.
+ * @throws UserError where samples have no click point to score an answer against, or none belongs to these users
+ */
+export async function readTest(
+  options: DataOptions,
   users: readonly number[],
-): ReadonlyMap<number, readonly Example[]> {
-  const groups = new Map<number, Example[]>();
-  for (const user of users) {
-    const own = examples.filter((example) => example.user === String(user));
-    const untold = own.find(({ target }) => !target);
-    if (untold)
-      throw new UserError(
-        `${untold.id}: has no click point to score an answer against; evaluate user_<id>.csv files, or train with --no-eval`,
-      );
-    if (own.length > 0) groups.set(user, own);
-  }
-  if (groups.size === 0)
+): Promise<ReadonlyMap<number, readonly Example[]>> {
+  const { data } = options;
+  if (!hasUserFiles(data) && existsSync(data ?? "") && extname(data ?? "") !== ".csv")
     throw new UserError(
-      `no sample belongs to users ${users.join(", ")}: nothing to evaluate; name other users with --u, or train with --no-eval`,
+      `--data ${data}: conversations have no click point to score an answer against; evaluate user_<id>.csv files, or only train (finetuneGlobal --no-eval)`,
     );
-  return groups;
+  return groupByUser(await readUsers(options, users), users);
+}
+
+function groupByUser(examples: readonly Example[], users: readonly number[]): ReadonlyMap<number, readonly Example[]> {
+  const own = (user: number): Example[] => examples.filter((example) => example.user === String(user));
+  return new Map(users.map((user) => [user, own(user)] as const).filter(([, samples]) => samples.length > 0));
 }

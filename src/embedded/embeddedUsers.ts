@@ -32,7 +32,7 @@ export async function ensureEmbeddedData(options: EmbeddedOptions = {}): Promise
   for (const user of new Set(users)) {
     if (!Number.isInteger(user) || user < 1 || user > USERS)
       throw new UserError(
-        `embedded users: there are users 1 to ${USERS}, not ${user}; name your own files with --data`,
+        `embedded users: there are users 1 to ${USERS}, not ${user}; choose among them with --u, or name your own files with --data`,
       );
     if (!(await exists(csvOf(dir, user)))) missing.push(user);
   }

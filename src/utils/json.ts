@@ -14,7 +14,9 @@ export const isJsonObject = (value: unknown): value is JsonObject =>
  */
 export function readJsonObject(file: string, purpose: string): JsonObject {
   if (!existsSync(file)) {
-    throw new UserError(`${file}: not found; ${purpose}: copy it from the model's page, or check the folder`);
+    throw new UserError(
+      `${file}: not found; ${purpose}: check the folder, or copy the file from where the others came from`,
+    );
   }
   let parsed: unknown;
   try {

@@ -85,7 +85,7 @@ test("two processes at once leave one whole set and nothing else", async (contex
 test("a user who does not exist, or a folder that cannot be made, is refused by name", async (context) => {
   const dir = await temporaryFolder(context);
   for (const user of [0, 84, 1.5]) {
-    const message = `embedded users: there are users 1 to 83, not ${user}; name your own files with --data`;
+    const message = `embedded users: there are users 1 to 83, not ${user}; choose among them with --u, or name your own files with --data`;
     await assert.rejects(ensureEmbeddedData({ dir, users: [1, user] }), new UserError(message));
   }
   assert.deepEqual(await readdir(dir), []);
