@@ -35,6 +35,9 @@ export interface VisionArchitecture {
 /** Precision of the rotary frequencies. transformers keeps float32, unless a whole model was cast with `.to(torch.bfloat16)`. */
 export type RotaryDtype = "float32" | "bfloat16";
 
+/** The base of the vision tower's rotary frequencies, which hub files do not spell out. */
+export const VISION_ROPE_THETA = 10_000;
+
 export interface Architecture {
   readonly rotaryDtype: RotaryDtype;
   readonly text: TextArchitecture;
@@ -85,7 +88,7 @@ class Section {
   }
 
   /** The arithmetic is built for one value only: anything else is refused rather than computed wrongly. */
-  only(key: string, supported: string | boolean): void {
+  only(key: string, supported: string | boolean | number): void {
     const value = this.#json[key] ?? supported;
     if (value !== supported)
       this.faults.push(
@@ -139,6 +142,7 @@ function textOf(config: Section): TextArchitecture {
 function visionOf(config: Section, textHidden: number): VisionArchitecture {
   const vision = config.section("vision_config");
   vision.only("hidden_act", "gelu_pytorch_tanh");
+  if (vision.raw("rope_parameters")) vision.section("rope_parameters").only("rope_theta", VISION_ROPE_THETA);
   if (vision.number("out_hidden_size") !== textHidden)
     vision.faults.push(`"vision_config.out_hidden_size" should equal the text hidden_size ${textHidden}`);
   const [hiddenSize, heads, depth] = [vision.count("hidden_size"), vision.count("num_heads"), vision.count("depth")];

@@ -72,11 +72,11 @@ function causalInputs(layers: LayerBuilder, visual: VisualFeatures): TextInputs 
 }
 
 /** Sum of the cross-entropy over the supervised rows, and their number. Rows and targets are already shifted (train/loss.ts). */
-function addLoss(layers: LayerBuilder, hidden: Value): Value {
+function addLoss(layers: LayerBuilder, inputs: TextInputs): Value {
   const { ops, graph } = layers;
   const rows = graph.input("target_rows", "int64", ["N"]);
   const targets = graph.input("targets", "int64", ["N"]);
-  const loss = ops.crossEntropy(headLogits(layers, hidden, rows), targets);
+  const loss = ops.crossEntropy(headLogits(layers, textStack(layers, inputs, rows).hidden), targets);
   graph.output("loss_sum", loss);
   graph.output("token_count", ops.reduceSum(ops.fill(["N"], 1), [0]));
   return loss;
@@ -90,8 +90,7 @@ function lossGraph(
 ): { layers: LayerBuilder; loss: Value } {
   const layers = new LayerBuilder(new Graph(name), checkpoint, trainables, mode);
   const visual = trainsVision(trainables) ? computedFeatures(layers) : fedFeatures(layers);
-  const { hidden } = textStack(layers, causalInputs(layers, visual));
-  return { layers, loss: addLoss(layers, hidden) };
+  return { layers, loss: addLoss(layers, causalInputs(layers, visual)) };
 }
 
 /** Outputs loss_sum, token_count and one gradient per trainable parameter, of the sum. */
@@ -137,8 +136,8 @@ export function decoderGraph(checkpoint: Checkpoint, trainables: Trainables = NO
       value: graph.input(cacheNames(layer).pastValue, "float32", ["B", kvHeads, "S", headDim]),
     })),
   };
-  const { hidden, cache } = textStack(layers, inputs);
-  graph.output("logits", headLogits(layers, hidden, graph.input("logit_rows", "int64", ["N"])));
+  const { hidden, cache } = textStack(layers, inputs, graph.input("logit_rows", "int64", ["N"]));
+  graph.output("logits", headLogits(layers, hidden));
   cache.forEach(({ key, value }, layer) => {
     graph.output(cacheNames(layer).key, key);
     graph.output(cacheNames(layer).value, value);

@@ -24,7 +24,7 @@ export interface TextInputs {
 }
 
 export interface TextOutputs {
-  readonly hidden: Value; // [B*T, D], before the final norm
+  readonly hidden: Value; // [N, D], before the final norm
   readonly cache: readonly { readonly key: Value; readonly value: Value }[];
 }
 
@@ -56,13 +56,13 @@ function rotationOf({ ops, architecture }: LayerBuilder, positionIds: Value): Ro
   return { positions: ops.reshape(ops.iota(rows), [batch, length]), cos: ops.cos(angles), sin: ops.sin(angles) };
 }
 
-/** x + attention(norm(x)) for x [B*T, D] */
+/** What the heads see for x [B*T, D], already normalised: [B*T, H*Dh] */
 function selfAttention(
   layers: LayerBuilder,
   path: string,
   x: Value,
   of: { inputs: TextInputs; rotation: Rotation; layer: number },
-): { output: Value; key: Value; value: Value } {
+): { heads: Value; key: Value; value: Value } {
   const { ops, architecture } = layers;
   const { heads, kvHeads, headDim } = architecture.text;
   const [batch, length] = of.inputs.inputIds.shape as readonly [Dim, Dim];
@@ -92,7 +92,7 @@ function selfAttention(
     bias: { value: of.inputs.attentionBias, scoreShape: [batch, kvHeads, group, length, keys] },
   }); // [B, K, H/K*T, Dh]
   const perToken = ops.transpose(ops.reshape(mixed, [batch, kvHeads, group, length, headDim]), [0, 3, 1, 2, 4]); // [B, T, K, H/K, Dh]
-  return { output: layers.linear(`${path}.o_proj`, ops.reshape(perToken, [rows, heads * headDim])), key, value };
+  return { heads: ops.reshape(perToken, [rows, heads * headDim]), key, value };
 }
 
 function mlp(layers: LayerBuilder, path: string, x: Value): Value {
@@ -101,20 +101,28 @@ function mlp(layers: LayerBuilder, path: string, x: Value): Value {
   return layers.linear(`${path}.down_proj`, ops.mul(gate, layers.linear(`${path}.up_proj`, x)));
 }
 
-/** Embeds the tokens and runs every decoder layer. */
-export function textStack(layers: LayerBuilder, inputs: TextInputs): TextOutputs {
+/**
+ * Embeds the tokens and runs every decoder layer. Behind the last attention tokens no longer meet, so what follows is
+ * computed for the chosen rows alone: with few supervised tokens the last layer costs little more than its attention.
+ * @param rows [N] flat indices b*T + t of the tokens whose logits are wanted
+ */
+export function textStack(layers: LayerBuilder, inputs: TextInputs, rows: Value): TextOutputs {
   const { ops, architecture, graph } = layers;
   const [batch, length] = inputs.inputIds.shape as readonly [Dim, Dim];
-  const rows = mulDims(batch, length);
   const { imageRows, imageEmbeds, deepstack } = inputs.visual;
-  const words = layers.rowsOf(EMBED, ops.reshape(inputs.inputIds, [rows])); // [B*T, D]
+  const words = layers.rowsOf(EMBED, ops.reshape(inputs.inputIds, [mulDims(batch, length)])); // [B*T, D]
   let x = ops.scatterRows(words, imageRows, imageEmbeds, "none");
   const rotation = rotationOf(layers, inputs.positionIds);
   const cache: { key: Value; value: Value }[] = [];
+  // DeepStack: the first layers add features of their own to the image tokens
+  const withFeatures = (sum: Value, layer: number): Value => {
+    const extra = deepstack[layer];
+    return extra ? ops.scatterRows(sum, imageRows, ops.add(ops.gather(sum, imageRows), extra), "none") : sum;
+  };
   for (let layer = 0; layer < architecture.text.layers; layer++) {
     x = graph.within(`layers.${layer}`, () => {
       const path = textLayer(layer);
-      const { output, key, value } = graph.within("self_attn", () =>
+      const { heads, key, value } = graph.within("self_attn", () =>
         selfAttention(layers, `${path}.self_attn`, layers.rmsNorm(`${path}.input_layernorm`, x), {
           inputs,
           rotation,
@@ -122,25 +130,29 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs): TextOutputs
         }),
       );
       cache.push({ key, value });
-      const attended = ops.add(x, output);
-      const fed = graph.within("mlp", () =>
-        mlp(layers, `${path}.mlp`, layers.rmsNorm(`${path}.post_attention_layernorm`, attended)),
-      );
-      const sum = ops.add(attended, fed);
-      const extra = deepstack[layer];
-      return extra ? ops.scatterRows(sum, imageRows, ops.add(ops.gather(sum, imageRows), extra), "none") : sum;
+      if (layer < architecture.text.layers - 1) return withFeatures(block(layers, path, x, heads), layer);
+      if (deepstack[layer]) return ops.gather(withFeatures(block(layers, path, x, heads), layer), rows);
+      return block(layers, path, ops.gather(x, rows), ops.gather(heads, rows)); // [N, D]
     });
   }
   return { hidden: x, cache };
 }
 
-/** Final norm and head for chosen rows: hidden [B*T, D], rows [N] -> logits [N, V] */
-export function headLogits(layers: LayerBuilder, hidden: Value, rows: Value): Value {
-  const { ops, architecture, graph } = layers;
+/** What follows attention, row by row: x + o_proj(heads), and the feed-forward layer on top. */
+function block(layers: LayerBuilder, path: string, x: Value, heads: Value): Value {
+  const { ops, graph } = layers;
+  const attended = graph.within("self_attn", () => ops.add(x, layers.linear(`${path}.self_attn.o_proj`, heads)));
+  const normed = layers.rmsNorm(`${path}.post_attention_layernorm`, attended);
+  return ops.add(
+    attended,
+    graph.within("mlp", () => mlp(layers, `${path}.mlp`, normed)),
+  );
+}
+
+/** Final norm and head: hidden [N, D] -> logits [N, V] */
+export function headLogits(layers: LayerBuilder, hidden: Value): Value {
+  const { architecture, graph } = layers;
   return graph.within("head", () =>
-    layers.head(
-      layers.rmsNorm("model.language_model.norm", ops.gather(hidden, rows)),
-      architecture.isHeadTied ? EMBED : null,
-    ),
+    layers.head(layers.rmsNorm("model.language_model.norm", hidden), architecture.isHeadTied ? EMBED : null),
   );
 }

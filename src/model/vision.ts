@@ -1,6 +1,7 @@
 /** The vision tower of Qwen3-VL: patches -> merged features for the image tokens, and the DeepStack features. Source: transformers 5.18, modeling_qwen3_vl.py. */
 import { type Dim, divDims, mulDims } from "../graph/dim.ts";
 import type { Value } from "../graph/graph.ts";
+import { VISION_ROPE_THETA } from "./architecture.ts";
 import { attention, inverseFrequencies, type LayerBuilder } from "./layers.ts";
 import { deepstackMerger, MERGER, mergedWidth, VISUAL, visionBlock } from "./parameters.ts";
 
@@ -28,7 +29,7 @@ function rotationOf(
   const headDim = vision.hiddenSize / vision.heads;
   const quarter = headDim / 4;
   const [images, patches] = pixelValues.shape as readonly [Dim, Dim];
-  const frequencies = ops.graph.constant(inverseFrequencies(10_000, headDim / 2, architecture.rotaryDtype), [
+  const frequencies = ops.graph.constant(inverseFrequencies(VISION_ROPE_THETA, headDim / 2, architecture.rotaryDtype), [
     1,
     1,
     quarter,
