@@ -76,7 +76,7 @@ class Section {
   number(key: string, fallback?: number): number {
     const value = this.#json[key] ?? fallback;
     if (typeof value === "number" && Number.isFinite(value)) return value;
-    this.faults.push(`"${this.#name(key)}" should be a number, it is ${JSON.stringify(value)}`);
+    this.faults.push(`"${this.#name(key)}" should be a number, it is ${JSON.stringify(this.#json[key])}`);
     return 1;
   }
 
