@@ -1,22 +1,11 @@
-/**
- * The graph: named values and the nodes that make them, in the order in which they run.
- *
- * Letters of shapes, everywhere in this project:
- * B batch · T tokens · D hidden · H query heads · K key/value heads · Dh head size · F feed-forward · V vocabulary ·
- * N supervised rows · M merged image tokens · P patches (4*M) · Dv vision hidden · R LoRA rank · S cached tokens.
- */
+/** The graph: named values and the nodes that make them, in the order in which they run. */
 import { InternalError } from "../utils/errors.ts";
 import type { Shape } from "./dim.ts";
 import type { AttrsOf, InputsOf, Op } from "./ops.ts";
 import { inferOutputs } from "./shapes.ts";
+import type { DType, Value } from "./value.ts";
 
-export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "uint32" | "bool";
-
-export interface Value {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: Shape;
-}
+export type { DType, Value } from "./value.ts";
 
 export interface NodeOf<O extends Op> {
   readonly op: O;

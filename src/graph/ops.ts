@@ -1,6 +1,6 @@
 /** Every operation that a graph may hold: its inputs and attributes. Shape rules, gradient rules and the ONNX form are tables over this one. */
 import type { Shape } from "./dim.ts";
-import type { DType, Value } from "./graph.ts";
+import type { DType, Value } from "./value.ts";
 
 type Unary = { inputs: readonly [x: Value]; attrs: object };
 type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };

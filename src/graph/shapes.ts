@@ -1,8 +1,8 @@
 /** Shape rules: what each operation's outputs look like, or an error at the line that appended it. */
 import { InternalError } from "../utils/errors.ts";
 import { addDims, broadcast, type Dim, type Shape, sameShape, sizeOf } from "./dim.ts";
-import type { DType, Value } from "./graph.ts";
 import type { AttrsOf, InputsOf, Op } from "./ops.ts";
+import type { DType, Value } from "./value.ts";
 
 /** One output; the first has no suffix, further ones are called `<node>.<suffix>`. */
 export interface Inferred {
