@@ -1,0 +1,190 @@
+// The training loop: what it reports, when it stops, and what a broken step leaves behind.
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { IGNORE } from "../../src/collator.ts";
+import type { RemoteEngine } from "../../src/engine/start.ts";
+import { isVision } from "../../src/model/parameters.ts";
+import type { NamedArrays } from "../../src/train/replica.ts";
+import { type BatchSource, type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
+import { Interrupted, UserError } from "../../src/utils/errors.ts";
+import { adapterOf, batchesOf, loadTiny, loraSpec, openEngine } from "../tiny.ts";
+
+const tiny = await loadTiny();
+
+const OPTIONS: TrainerOptions = {
+  examples: 8,
+  batchSize: 1,
+  accumulation: 3,
+  shuffle: true,
+  seed: 3,
+  schedule: { kind: "cosine", peak: 1e-2, warmupSteps: 1, totalSteps: 4 },
+  lossNormalization: "token",
+};
+
+async function loraEngine(): Promise<RemoteEngine> {
+  const engine = openEngine(tiny, loraSpec({ dropout: 0.1 }));
+  await engine.setValues(adapterOf(tiny));
+  return engine;
+}
+
+async function train(
+  engine: RemoteEngine,
+  options: Partial<TrainerOptions> = {},
+  { doneSteps = 0, source = batchesOf(tiny, engine).source }: { doneSteps?: number; source?: BatchSource } = {},
+): Promise<StepReport[]> {
+  const reports: StepReport[] = [];
+  for await (const report of trainSteps(engine, source, { ...OPTIONS, ...options }, doneSteps)) reports.push(report);
+  return reports;
+}
+
+/** What does not depend on the clock. */
+const numbersOf = (reports: readonly StepReport[]) =>
+  reports.map(({ elapsedMs: _, waitShare: __, ...numbers }) => numbers);
+
+const isCleared = async (engine: RemoteEngine): Promise<boolean> =>
+  [...(await engine.gradients(1)).values()].every((values) => values.every((value) => value === 0));
+
+test("reports: steps, epochs, rates, tokens without padding", async () => {
+  const engine = await loraEngine();
+  const told: string[] = [];
+  const reports = await train(engine, {
+    batchSize: 3,
+    accumulation: 2,
+    onMicroBatch: ({ step, done, of }) => told.push(`${step}: ${done}/${of}`),
+  });
+  assert.deepEqual(
+    reports.map(({ step, epoch }) => [step, epoch]),
+    [
+      [1, 0.5],
+      [2, 1],
+      [3, 1.5],
+      [4, 2],
+    ],
+  );
+  assert.deepEqual(told, ["1: 1/2", "1: 2/2", "2: 1/1", "3: 1/2", "3: 2/2", "4: 1/1"]);
+  assert.equal(reports[0]?.learningRate, 0);
+  assert.equal(reports[1]?.learningRate, 1e-2);
+  const tokens = tiny.encoded.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
+  const supervised = tiny.encoded.reduce(
+    (sum, { labels }) => sum + labels.filter((label) => label !== IGNORE).length,
+    0,
+  );
+  for (const epoch of [reports.slice(0, 2), reports.slice(2)]) {
+    assert.equal(
+      epoch.reduce((sum, report) => sum + report.tokens, 0),
+      tokens,
+    );
+    assert.equal(
+      epoch.reduce((sum, report) => sum + report.supervisedTokens, 0),
+      supervised,
+    );
+  }
+  assert.ok(reports.every(({ elapsedMs, waitShare }) => elapsedMs > 0 && waitShare >= 0 && waitShare <= 1));
+});
+
+test("stopped and taken up again in another engine, it goes the same way to the last bit", async () => {
+  const [whole, first, second] = [await loraEngine(), await loraEngine(), await loraEngine()];
+  const expected = await train(whole);
+  const early: StepReport[] = [];
+  for await (const report of trainSteps(first, batchesOf(tiny, first).source, OPTIONS)) {
+    early.push(report);
+    if (report.step === 2) break;
+  }
+  await second.setState(structuredClone(await first.state()));
+  const late = await train(second, {}, { doneSteps: 2 });
+  assert.deepEqual(numbersOf([...early, ...late]), numbersOf(expected));
+  assert.deepEqual(await second.state(), await whole.state());
+  assert.ok((expected.at(-1)?.loss ?? 9) < (expected[0]?.loss ?? 0), "and it learns");
+});
+
+test("a signal between two micro-batches ends it: the step under way is dropped", async () => {
+  const [engine, untroubled] = [await loraEngine(), await loraEngine()];
+  const abort = new AbortController();
+  const reports: StepReport[] = [];
+  await assert.rejects(
+    async () => {
+      const options: TrainerOptions = {
+        ...OPTIONS,
+        signal: abort.signal,
+        onMicroBatch: ({ step, done }) => {
+          if (step === 2 && done === 2) abort.abort();
+        },
+      };
+      for await (const report of trainSteps(engine, batchesOf(tiny, engine).source, options)) reports.push(report);
+    },
+    (error: Error) => error instanceof Interrupted && error.message === "stopped before step 2 was done",
+  );
+  assert.deepEqual([reports.length, await isCleared(engine)], [1, true]);
+  const rest = await train(engine, {}, { doneSteps: 1 });
+  assert.deepEqual(numbersOf([...reports, ...rest]), numbersOf(await train(untroubled)));
+});
+
+test("an example without a token to train on, and one that cannot be read, are named; nothing stays behind", async () => {
+  const engine = await loraEngine();
+  const before = structuredClone(await engine.state());
+  const { source } = batchesOf(tiny, engine);
+  const untold: BatchSource = async (indices) => {
+    const batch = await source(indices);
+    return indices.includes(2) ? { ...batch, labels: batch.labels.map(() => IGNORE) } : batch;
+  };
+  await assert.rejects(
+    train(engine, { shuffle: false }, { source: untold }),
+    (error: Error) =>
+      error instanceof UserError && /^step 1: no token to train on in .*train\.jsonl:3$/.test(error.message),
+  );
+  assert.ok(await isCleared(engine));
+  const broken: BatchSource = async (indices) => {
+    if (indices.includes(1)) throw new UserError("train.jsonl:2: images/1.png: not a picture");
+    return source(indices);
+  };
+  await assert.rejects(train(engine, { shuffle: false }, { source: broken }), /train\.jsonl:2: images\/1\.png/);
+  assert.ok(await isCleared(engine));
+  assert.deepEqual(await engine.state(), before, "no half step was taken");
+});
+
+test("a loss that is no number ends the run and names the examples", async () => {
+  const engine = await loraEngine();
+  const values: NamedArrays = new Map([...adapterOf(tiny)].map(([name, v]) => [name, v.map(() => Number.NaN)]));
+  await engine.setValues(values);
+  await assert.rejects(
+    train(engine, { shuffle: false, batchSize: 2 }),
+    (error: Error) =>
+      error instanceof UserError && /^step 1: the loss is NaN on .*:1, .*:2; a lower --lr/.test(error.message),
+  );
+});
+
+test("a dead engine's own reason is what comes out", async () => {
+  const engine = new Proxy({} as RemoteEngine, {
+    get: (_, method) =>
+      method === "then"
+        ? undefined
+        : async () => {
+            throw new Error("the thread is gone");
+          },
+  });
+  const { source } = batchesOf(tiny, await loraEngine());
+  await assert.rejects(train(engine, {}, { source }), /^Error: the thread is gone$/);
+});
+
+test("what is frozen stays as it is", async () => {
+  const file = `${tiny.dir}/model/model.safetensors`;
+  const digest = (): string => createHash("sha256").update(readFileSync(file)).digest("hex");
+  const before = digest();
+  const engine = openEngine(tiny, { kind: "full", vision: false });
+  const start = structuredClone((await engine.state()).values);
+  const schedule = { kind: "constant", peak: 1e-3, warmupSteps: 0, totalSteps: 1 } as const;
+  await train(engine, { schedule });
+  const { values } = await engine.state();
+  assert.deepEqual([...values.keys()].filter(isVision), []);
+  for (const [name, now] of values) assert.notDeepEqual(now, start.get(name), `${name} was trained`);
+  assert.equal(digest(), before);
+});
+
+test("without a learning rate nothing moves; weight decay needs one", async () => {
+  const engine = await loraEngine();
+  const before = structuredClone((await engine.state()).values);
+  await train(engine, { schedule: { kind: "constant", peak: 0, warmupSteps: 0, totalSteps: 2 } });
+  assert.deepEqual((await engine.state()).values, before);
+});
