@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
+import { imagesOf, visualsOf } from "../src/data/example.ts";
 import { type DatasetOptions, type Example, readDataset } from "../src/dataset.ts";
 import { groundingAnswer, groundingPrompt } from "../src/text/groundingPrompt.ts";
 import { UserError } from "../src/utils/errors.ts";
@@ -109,6 +110,16 @@ test("text around <image> tags stays as written, and tags count only where they 
   assert.deepEqual(shapes, [[" a ", 1, "\n", 1, " b "], [1, "the <image> tag"], ["<image>"]]);
 });
 
+test("a video is its frames in order and their rate", async () => {
+  const uri = `data:image/png;base64,${BYTES.toString("base64")}`;
+  const video = { type: "video", video: ["a.png", { path: "a.png" }, uri], fps: 0.5 };
+  const { messages } = await first(written("rows.jsonl", rows(ask([video, { type: "text", text: "what?" }]))));
+  const [part] = visualsOf(messages);
+  assert.ok(part?.type === "video");
+  assert.deepEqual([part.fps, part.video.map(({ kind }) => kind)], [0.5, ["file", "file", "bytes"]]);
+  assert.deepEqual(imagesOf(messages), part.video);
+});
+
 test("tools, tool calls, thoughts, train marks and users are kept", async () => {
   const call = { type: "function", function: { name: "get", arguments: { city: "Paris" } } };
   const messages = [
@@ -213,8 +224,20 @@ const faults: [name: string, row: unknown, message: RegExp][] = [
   ],
   [
     "unknown part",
-    ask([{ type: "video", video: "a.mp4" }]),
-    /line 2, message 1, part 1: type is "video"; expected text, image or image_url/,
+    ask([{ type: "audio", audio: "a.wav" }]),
+    /line 2, message 1, part 1: type is "audio"; expected text, image, image_url or video/,
+  ],
+  [
+    "video as a file",
+    ask([{ type: "video", video: "a.mp4", fps: 2 }]),
+    /part 1: video is "a.mp4"; expected a list of its frames/,
+  ],
+  ["video without frames", ask([{ type: "video", video: [], fps: 2 }]), /part 1: video is an empty list; expected/],
+  ["video without a rate", ask([{ type: "video", video: ["a.png"] }]), /part 1: fps is nothing; expected how many/],
+  [
+    "frame without a file",
+    ask([{ type: "video", video: ["a.png", "b.png"], fps: 2 }]),
+    /part 1, frame 2: picture b.png cannot/,
   ],
   ["text not text", ask([{ type: "text", text: 1 }]), /line 2, message 1, part 1: text is 1/],
   ["part not an object", ask(["a"]), /line 2, message 1, part 1: expected an object with a type/],

@@ -29,7 +29,17 @@ export interface Message {
 
 export type ContentPart =
   | { readonly type: "text"; readonly text: string }
-  | { readonly type: "image"; readonly image: ImageSource };
+  | { readonly type: "image"; readonly image: ImageSource }
+  | VideoPart;
+
+/** A video as its frames, all of one size, `fps` of them a second. */
+export interface VideoPart {
+  readonly type: "video";
+  readonly video: readonly ImageSource[];
+  readonly fps: number;
+}
+
+export type VisualPart = Exclude<ContentPart, { readonly type: "text" }>;
 
 export interface GroundingTarget {
   /** Click point, 0-1000 of the screen's width and height. */
@@ -38,8 +48,12 @@ export interface GroundingTarget {
   readonly content: string;
 }
 
-/** The pictures of a conversation, in order. */
-export const imagesOf = (messages: readonly Message[]): ImageSource[] =>
+/** The pictures and videos of a conversation, in order. */
+export const visualsOf = (messages: readonly Message[]): VisualPart[] =>
   messages.flatMap(({ content }) =>
-    typeof content === "string" ? [] : content.flatMap((part) => (part.type === "image" ? [part.image] : [])),
+    typeof content === "string" ? [] : content.filter((part) => part.type !== "text"),
   );
+
+/** Every picture file of a conversation, the frames of videos among them, in order. */
+export const imagesOf = (messages: readonly Message[]): ImageSource[] =>
+  visualsOf(messages).flatMap((part) => (part.type === "image" ? [part.image] : part.video));

@@ -13,7 +13,8 @@ interface RowContext {
 /** A content part before placeholders have met the `images` column; a null reference is a placeholder. */
 type RawPart =
   | { readonly type: "text"; readonly text: string }
-  | { readonly type: "image"; readonly reference: string | null };
+  | { readonly type: "image"; readonly reference: string | null }
+  | { readonly type: "video"; readonly references: readonly string[]; readonly fps: number };
 
 type RawMessage = Omit<Message, "content"> & { readonly content: string | readonly RawPart[] };
 
@@ -97,7 +98,21 @@ function rawPart(part: unknown, where: string): RawPart {
       throw new UserError(`${where}: names its picture ${given.length} times; expected one of image, url, path`);
     return { type: "image", reference: given.length === 0 ? null : referenceOf(given[0], where) };
   }
-  throw new UserError(`${where}: type is ${kindOf(part.type)}; expected text, image or image_url`);
+  if (part.type === "video") return videoPart(part, where);
+  throw new UserError(`${where}: type is ${kindOf(part.type)}; expected text, image, image_url or video`);
+}
+
+/** Frames and their rate, from which the model is told when each was taken. */
+function videoPart({ video, fps }: JsonObject, where: string): RawPart {
+  if (!Array.isArray(video) || video.length === 0)
+    throw new UserError(
+      `${where}: video is ${Array.isArray(video) ? "an empty list" : kindOf(video)}; expected a list of its frames as picture files`,
+    );
+  if (typeof fps !== "number" || !Number.isFinite(fps) || fps <= 0)
+    throw new UserError(
+      `${where}: fps is ${kindOf(fps)}; expected how many of the frames make a second, as in "fps": 2`,
+    );
+  return { type: "video", references: video.map((frame, i) => referenceOf(frame, `${where}, frame ${i + 1}`)), fps };
 }
 
 /** A path or URI as it stands, or inside `{"url": ...}` (OpenAI) or `{"path": ...}` (Hugging Face data sets). */
@@ -171,12 +186,16 @@ const splitText = (text: string): RawPart[] =>
       ...(i > 0 ? [{ type: "image" as const, reference: null }] : []),
       { type: "text", text: piece },
     ])
-    .filter((part) => part.type === "image" || part.text !== "");
+    .filter((part) => part.type !== "text" || part.text !== "");
 
 function resolved({ content, ...rest }: RawMessage, { where, resolveImage }: RowContext): Message {
   if (typeof content === "string") return { ...rest, content };
   const parts = content.map((part): ContentPart => {
     if (part.type === "text") return part;
+    if (part.type === "video") {
+      const frames = part.references.map((reference, i) => resolveImage(reference, `${where}, frame ${i + 1}`));
+      return { type: "video", video: frames, fps: part.fps };
+    }
     if (part.reference === null) throw new UserError(`${where}: an image part without a picture`);
     return { type: "image", image: resolveImage(part.reference, where) };
   });
