@@ -237,7 +237,7 @@ const faults: [name: string, row: unknown, message: RegExp][] = [
   [
     "frame without a file",
     ask([{ type: "video", video: ["a.png", "b.png"], fps: 2 }]),
-    /part 1, frame 2: picture b.png cannot/,
+    /line 2, frame 2: picture b.png cannot be read/,
   ],
   ["text not text", ask([{ type: "text", text: 1 }]), /line 2, message 1, part 1: text is 1/],
   ["part not an object", ask(["a"]), /line 2, message 1, part 1: expected an object with a type/],
