@@ -56,7 +56,7 @@ const COMMON = {
     shown: "FILE|DIR",
     default: null,
     defaultText: "the embedded users",
-    why: "messages JSONL, user_<id>.csv, or a folder of them",
+    why: "conversations (JSONL, JSON, Parquet), or a folder of user_<id>.csv or .pkl",
   }),
   out: text({ group: FILES, shown: "DIR", default: "out", why: "folder for answers, scores and summaries" }),
   checkpointDir: text({
@@ -65,6 +65,25 @@ const COMMON = {
     default: null,
     defaultText: "checkpoints/global_agent_lora or _full",
     why: "folder that training writes; a zero-shot evaluation neither reads nor writes it",
+  }),
+  format: choice({
+    group: "Data",
+    of: ["messages", "conversations", "csv", "parquet", "pickle"],
+    default: null,
+    defaultText: "by the file's content",
+    why: "how --data is written (docs/data.md shows each)",
+  }),
+  imageRoot: text({
+    group: "Data",
+    shown: "DIR",
+    default: null,
+    defaultText: "the folder of the data file",
+    why: "where picture paths start; none may lead out of it",
+  }),
+  allowRemoteImages: toggle({
+    group: "Data",
+    default: false,
+    why: "download pictures that the data name by http(s)",
   }),
   maxPixels: whole({
     group: "Data",

@@ -3,18 +3,26 @@ import { existsSync, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import type { Example } from "./data/example.ts";
+import type { Format } from "./data/format.ts";
 import { readGroundingCsv } from "./data/groundingCsv.ts";
 import { imageResolver } from "./data/imageReference.ts";
 import { readMessagesFile } from "./data/messagesFile.ts";
 import { UserError } from "./utils/errors.ts";
 
 export type * from "./data/example.ts";
+export type { Format } from "./data/format.ts";
 
 export interface DatasetOptions {
   /** Only these users. Default: all. */
   readonly users?: readonly number[] | undefined;
   /** At most so many examples of each file (so of each user, where every user has a file). Default: all. */
   readonly limit?: number | undefined;
+  /** How files are written. Default: seen from each file's content. */
+  readonly format?: Format | null | undefined;
+  /** Where picture paths start; none may lead out of it. Default: the folder of the data file. */
+  readonly imageRoot?: string | null | undefined;
+  /** Download pictures that are named by http(s). Default: refuse them. */
+  readonly allowRemoteImages?: boolean | undefined;
   /** Hears of a user without a file. */
   readonly warn?: (message: string) => void;
 }

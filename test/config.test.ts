@@ -36,6 +36,9 @@ test("the defaults of training", () => {
     data: null,
     out: "out",
     checkpointDir: "checkpoints/global_agent_lora",
+    format: null,
+    imageRoot: null,
+    allowRemoteImages: false,
     maxPixels: null,
     minPixels: null,
     limit: null,
@@ -100,7 +103,7 @@ test("defaults that depend on model and mode", () => {
 test("every flag of training reaches its field", () => {
   const config = train(
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
-      "--limit 5 --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
+      "--limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle " +
       "--save-steps 10 --eval-steps 20 --keep 1 --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64",
   );
@@ -111,6 +114,9 @@ test("every flag of training reaches its field", () => {
     data: "d",
     out: "o",
     checkpointDir: "c",
+    format: "parquet",
+    imageRoot: "i",
+    allowRemoteImages: true,
     maxPixels: 9000,
     minPixels: 100,
     limit: 5,

@@ -1,7 +1,7 @@
 /** The data of a run: which samples are trained on, which tell the validation loss, which are answered and scored. */
 import { existsSync, statSync } from "node:fs";
 import { extname } from "node:path";
-import { type Example, readDataset } from "../dataset.ts";
+import { type DatasetOptions, type Example, type Format, readDataset } from "../dataset.ts";
 import { ensureEmbeddedData } from "../embedded/embeddedUsers.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Log } from "../utils/log.ts";
@@ -11,6 +11,11 @@ export interface DataOptions {
   /** File or folder; null for the embedded users. */
   readonly data: string | null;
   readonly limit: number | null;
+  /** How the data are written; null: by their content. */
+  readonly format: Format | null;
+  /** Where picture paths start; null: at the data file's folder. */
+  readonly imageRoot: string | null;
+  readonly allowRemoteImages: boolean;
   readonly log: Log;
 }
 
@@ -22,10 +27,18 @@ export const range = ([from, to]: readonly [number, number]): number[] =>
   Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
 /** All samples of some users. Users without a file are named and skipped. @throws UserError when none is left */
-async function readUsers({ data, limit, log }: DataOptions, users: readonly number[]): Promise<Example[]> {
-  const folder = data ?? (await drawnUsers(users, log));
-  return readDataset(folder, { users, limit: limit ?? undefined, warn: (message) => log.warn(message) });
+async function readUsers(options: DataOptions, users: readonly number[]): Promise<Example[]> {
+  const folder = options.data ?? (await drawnUsers(users, options.log));
+  return readDataset(folder, { users, ...readingOf(options) });
 }
+
+const readingOf = ({ limit, format, imageRoot, allowRemoteImages, log }: DataOptions): DatasetOptions => ({
+  limit: limit ?? undefined,
+  format,
+  imageRoot,
+  allowRemoteImages,
+  warn: (message) => log.warn(message),
+});
 
 async function drawnUsers(users: readonly number[], log: Log): Promise<string> {
   let progress: Progress | null = null;
@@ -40,7 +53,7 @@ async function drawnUsers(users: readonly number[], log: Log): Promise<string> {
 /** What to train on: the training users of a folder, or every row of a file. */
 export function readTraining(options: DataOptions, users: readonly number[]): Promise<Example[]> {
   if (hasUserFiles(options.data)) return readUsers(options, users);
-  return readDataset(options.data ?? "", { limit: options.limit ?? undefined });
+  return readDataset(options.data ?? "", readingOf(options));
 }
 
 /** Samples for the validation loss; none where the data are one file or have no such users. */
