@@ -17,7 +17,13 @@ const messages = [
 
 test("token ids equal those of transformers.js, special tokens in the text included", () => {
   const tokenizer = loadTokenizer(MODEL);
-  for (const text of ["tap camera now", "  spaces\n\n\nand lines ", "<|im_start|>assistant\nno", "é e\u0301 🙂", "12345"]) {
+  for (const text of [
+    "tap camera now",
+    "  spaces\n\n\nand lines ",
+    "<|im_start|>assistant\nno",
+    "é e\u0301 🙂",
+    "12345",
+  ]) {
     assert.deepEqual(tokenizer.encode(text), theirs.encode(text, { add_special_tokens: false }), JSON.stringify(text));
   }
 });
