@@ -199,7 +199,11 @@ const TRAINING = {
     defaultText: "yes without --lora",
     why: "full fine-tuning changes the vision tower too; --no-train-vision freezes it",
   }),
-  gradientCheckpointing: toggle({ group: OPTIMIZER, default: false, why: "recompute layers to save memory (not supported yet)" }),
+  gradientCheckpointing: toggle({
+    group: OPTIMIZER,
+    default: false,
+    why: "recompute layers to save memory (not supported yet)",
+  }),
   baseQuant: choice({
     group: OPTIMIZER,
     of: ["int8", "int4"],
@@ -316,10 +320,6 @@ const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
       when: ({ lora, trainVision }) => lora && trainVision === true,
       message:
         "--train-vision does not go with --lora: LoRA leaves every base weight as it is; drop one of the two, or name vision layers in --lora-targets",
-    },
-    {
-      when: ({ adapter, resume }) => adapter !== null && resume !== null,
-      message: "--adapter does not go with --resume: the checkpoint holds its own adapter; drop one of the two",
     },
     {
       when: ({ maxSteps }, given) => maxSteps !== null && given("epochs"),

@@ -265,7 +265,6 @@ test("impossible combinations", () => {
     ["--adapter a", /^--adapter needs --lora/],
     ["--base-quant int8", /^--base-quant needs --lora/],
     ["--lora --train-vision", /^--train-vision does not go with --lora/],
-    ["--lora --adapter a --resume", /^--adapter does not go with --resume/],
     ["--max-steps 3 --epochs 1", /^--epochs does not go with --max-steps/],
     ["--min-pixels 10 --max-pixels 9", /^--min-pixels is above --max-pixels/],
   ];
