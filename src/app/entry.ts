@@ -7,6 +7,9 @@ export const EXIT_BUG = 1;
 export const EXIT_USER_ERROR = 2;
 export const EXIT_INTERRUPTED = 130;
 
+/** `npx` and `tsx` pass Ctrl-C on to a program that the terminal has told already: what follows this soon is no second wish. */
+const ONE_KEY_PRESS_MS = 500;
+
 /** What an entry is given beside its arguments. */
 export interface EntryContext {
   /** Set at the first Ctrl-C or SIGTERM; the second ends the process at once. */
@@ -19,8 +22,11 @@ export async function runEntry(
   argv: readonly string[],
 ): Promise<void> {
   const controller = new AbortController();
-  const stop = (): void => {
-    if (controller.signal.aborted) process.exit(EXIT_INTERRUPTED);
+  let firstAt: number | null = null;
+  const stop = (signal: NodeJS.Signals): void => {
+    if (firstAt !== null && performance.now() - firstAt < ONE_KEY_PRESS_MS) return;
+    if (firstAt !== null) return endAtOnce(signal);
+    firstAt = performance.now();
     process.stderr.write("\nstopping after the work at hand; once more to stop at once\n");
     controller.abort();
   };
@@ -34,6 +40,16 @@ export async function runEntry(
     process.off("SIGINT", stop);
     process.off("SIGTERM", stop);
   }
+}
+
+/**
+ * Dies of the signal itself, which shells report as 130 for Ctrl-C. `process.exit` would cut the engine's thread off inside
+ * the runtime's native code, which aborts the process with a crash report.
+ */
+function endAtOnce(signal: NodeJS.Signals): void {
+  if (process.stderr.isTTY) process.stderr.write("\x1b[?25h\x1b[?7h\n"); // a progress bar hides the cursor and holds lines
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
 }
 
 function tell(thrown: unknown): number {

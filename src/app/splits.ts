@@ -41,13 +41,16 @@ const readingOf = ({ limit, format, imageRoot, allowRemoteImages, log }: DataOpt
 });
 
 async function drawnUsers(users: readonly number[], log: Log): Promise<string> {
-  let progress: Progress | null = null;
+  const shown: { progress?: Progress } = {};
   const onProgress = (done: number, total: number): void => {
-    progress ??= startProgress({ log, title: "drawing users", total });
-    progress.update(done);
-    if (done === total) progress.stop();
+    shown.progress ??= startProgress({ log, title: "drawing users", total });
+    shown.progress.update(done);
   };
-  return ensureEmbeddedData({ users, onProgress });
+  try {
+    return await ensureEmbeddedData({ users, onProgress });
+  } finally {
+    shown.progress?.stop();
+  }
 }
 
 /** What to train on: the training users of a folder, or every row of a file. */

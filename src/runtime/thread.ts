@@ -79,7 +79,7 @@ function revived({ name, message, stack }: PlainError): Error {
 /** A running thread and the object in it. */
 export interface Thread<T> {
   readonly remote: Remote<T>;
-  /** Ends the thread; calls under way fail. */
+  /** Ends the thread when the calls under way are done; new ones fail. */
   stop(): Promise<void>;
 }
 
@@ -114,13 +114,19 @@ export function startThread<T extends object>(
   );
   worker.on("exit", (code) => die(new InternalError(`a worker thread ended with code ${code} while it was needed`)));
   worker.unref();
-  const call = (method: string, args: readonly unknown[]): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      if (dead) return reject(dead);
+  const underWay = new Set<Promise<unknown>>();
+  const call = (method: string, args: readonly unknown[]): Promise<unknown> => {
+    if (dead) return Promise.reject(dead);
+    const answered = new Promise((resolve, reject) => {
       worker.postMessage({ id: ++count, method, args } satisfies Call); // throws where an argument cannot cross
       waiting.set(count, { resolve, reject });
       worker.ref(); // the process lives on while an answer is due
     });
+    underWay.add(answered);
+    const forget = (): void => void underWay.delete(answered);
+    answered.then(forget, forget);
+    return answered;
+  };
   // Every property is a call; `then` must not be, or awaiting the proxy would call the thread.
   const remote = new Proxy(
     {},
@@ -132,6 +138,8 @@ export function startThread<T extends object>(
   return {
     remote,
     async stop() {
+      dead ??= new InternalError("a worker thread was asked for something after it was stopped");
+      await Promise.allSettled(underWay); // a thread that is cut off inside native code takes the whole process with it
       await worker.terminate();
     },
   };

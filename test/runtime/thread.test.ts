@@ -105,12 +105,27 @@ test("so does one that fails at its start", async () => {
   await assert.rejects(missing.remote.echo(1), /internal: a worker thread failed: .*nowhere\.ts/);
 });
 
-test("stopping ends a call under way", async () => {
+test("stopping waits for the calls under way, and refuses new ones", async () => {
   const thread = start();
-  await thread.remote.echo(1);
-  const call = assert.rejects(thread.remote.slow("never", 60_000), /a worker thread ended with code/);
-  await thread.stop();
-  await call;
+  const calls = [thread.remote.slow("a", 100), thread.remote.slow("b", 50)];
+  const stopped = thread.stop();
+  await assert.rejects(thread.remote.echo(1), /internal: a worker thread was asked for something after it was stopped/);
+  let isStopped = false;
+  stopped.then(
+    () => (isStopped = true),
+    () => undefined,
+  );
+  await Promise.all(calls);
+  assert.equal(isStopped, false);
+  await stopped;
+});
+
+test("stopping in the middle of a computation does not abort the process", () => {
+  const { status, signal, stderr } = spawnSync(process.execPath, ["--import", "tsx", "test/runtime/stopped.ts"], {
+    encoding: "utf8",
+    timeout: 60_000,
+  });
+  assert.deepEqual([status, signal, stderr], [0, null, ""]);
 });
 
 test("an idle thread does not keep the process", () => {
