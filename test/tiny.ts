@@ -49,8 +49,12 @@ const opened: Engine[] = [];
 after(() => Promise.all(opened.map((engine) => engine.release())));
 
 /** An engine in this thread, under the face that it has from another one; released when the tests are done. */
-export function openEngine({ dir }: Tiny, trainable: TrainableSpec, isTraining = true): RemoteEngine {
-  const optimizer = { ...ADAMW_DEFAULTS, weightDecay: 0 };
+export function openEngine(
+  { dir }: Tiny,
+  trainable: TrainableSpec,
+  { isTraining = true, weightDecay = 0 } = {},
+): RemoteEngine {
+  const optimizer = { ...ADAMW_DEFAULTS, weightDecay };
   const engine = new Engine({
     modelDir: `${dir}/model`,
     device: CPU,

@@ -15,7 +15,7 @@ const golden = JSON.parse(readFileSync(`${tiny.dir}/golden.json`, "utf8")) as {
   samples: { prompt_ids: number[]; greedy: number[] }[];
   lora: { greedy0: number[] };
 };
-const engine = openEngine(tiny, loraSpec(), false);
+const engine = openEngine(tiny, loraSpec(), { isTraining: false });
 const pictures = new PictureStore(engine, tiny.processor.vision);
 const options = { ...collateOptions(tiny), pictures };
 const prompts = await Promise.all(

@@ -122,6 +122,9 @@ test("dropout is part of training alone", () => {
     [trainingGraph, evalGraph, decoderGraph].map((build) => inputsOf(build).includes("dropout_seed")),
     [true, false, false],
   );
+  const { nodes } = trainingGraph(tiny, trainablesOf(tiny, spec)).graph;
+  const salts = nodes.flatMap((node) => (node.op === "DropoutMask" ? [node.attrs.salt] : []));
+  assert.deepEqual([salts.length, new Set(salts).size], [7 * 3, 7 * 3], "every layer has a mask of its own");
 });
 
 test("rows of a stored table are gathered before they become float32", () => {

@@ -182,7 +182,21 @@ test("what is frozen stays as it is", async () => {
   assert.equal(digest(), before);
 });
 
-test("without a learning rate nothing moves; weight decay needs one", async () => {
+test("weight decay shrinks weights, not biases and norms", async () => {
+  const schedule = { kind: "constant", peak: 1e-3, warmupSteps: 0, totalSteps: 1 } as const;
+  const trained = async (weightDecay: number): Promise<NamedArrays> => {
+    const engine = openEngine(tiny, { kind: "full", vision: false }, { weightDecay });
+    await train(engine, { schedule, accumulation: 1 });
+    return structuredClone((await engine.state()).values);
+  };
+  const [plain, decayed] = [await trained(0), await trained(0.5)];
+  for (const [name, values] of plain) {
+    const isUnchanged = values.every((value, i) => value === decayed.get(name)?.[i]);
+    assert.equal(isUnchanged, /norm/.test(name), name);
+  }
+});
+
+test("without a learning rate nothing moves", async () => {
   const engine = await loraEngine();
   const before = structuredClone((await engine.state()).values);
   await train(engine, { schedule: { kind: "constant", peak: 0, warmupSteps: 0, totalSteps: 2 } });
