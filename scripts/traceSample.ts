@@ -98,7 +98,7 @@ async function trace(dir: string, row: number): Promise<void> {
   try {
     await thread.remote.setValues(values);
     const pictures = new PictureStore(thread.remote, processor.vision);
-    const source = batchSource([encoded], { ...options, pictures, trainsVision: false });
+    const source = batchSource([[encoded]], { ...options, pictures, trainsVision: false });
     const { ids: _, ...batch } = await source([0]);
     showFeeds({
       ...tokenFeeds(batch),

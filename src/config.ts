@@ -192,6 +192,16 @@ const TRAINING = {
     default: "token",
     why: "mean over all trained tokens of a step, or of the micro-batches' means as the Hugging Face Trainer does",
   }),
+  packing: toggle({
+    group: OPTIMIZER,
+    default: false,
+    why: "lay short samples side by side in rows as long as the longest, without attention across",
+  }),
+  groupByLength: toggle({
+    group: OPTIMIZER,
+    default: false,
+    why: "put samples of like length into one micro-batch; of use with --batch-size above 1",
+  }),
   shuffle: toggle({ group: OPTIMIZER, default: true, why: "keep the samples in the order of the files" }),
   trainVision: toggle({
     group: OPTIMIZER,

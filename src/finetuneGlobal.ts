@@ -7,7 +7,7 @@ import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
 import { range, readTest, readTraining, readValidation } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
-import { describeRun, fingerprint, runOptions } from "./app/trainingRun.ts";
+import { describeRun, fingerprint, packed, runOptions } from "./app/trainingRun.ts";
 import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, USER_SPLIT } from "./config.ts";
 import { PictureStore } from "./engine/pictures.ts";
 import { startEngine } from "./engine/start.ts";
@@ -16,7 +16,7 @@ import { trainsVision } from "./model/layers.ts";
 import { trainablesOf } from "./model/trainables.ts";
 import { usableDevice } from "./runtime/probe.ts";
 import { writeArtifacts } from "./train/artifacts.ts";
-import { batchSource } from "./train/batchSource.ts";
+import { batchSource, oneARow } from "./train/batchSource.ts";
 import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
 import { resumeRun, runTraining } from "./train/run.ts";
 import { required, UserError } from "./utils/errors.ts";
@@ -41,13 +41,15 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const testExamples = [...(test?.values() ?? [])].flat();
   if (config.data !== null) await checkPictures([...trainExamples, ...validationExamples, ...testExamples], data);
 
+  const rows = config.packing ? packed(train) : oneARow(train);
+
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
   const training = { optimizer, maxGradNorm: config.maxGradNorm };
   const thread = startEngine({ modelDir: model.dir, device, trainable: spec, training });
   const engine = thread.remote;
   try {
-    const options = runOptions(config, { model, spec, signal, examples: train.length, log });
-    log.line(await describeRun(engine, options));
+    const options = runOptions(config, { model, spec, signal, rows, log });
+    log.line(await describeRun(engine, { rows }, options));
     if (values) await engine.setValues(values);
     const resumed = config.resume === null ? null : await resumeRun(engine, config.resume, options);
     await writeArtifacts(join(config.checkpointDir, "artifacts"), model.checkpoint, spec);
@@ -58,7 +60,7 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
       pictures: new PictureStore(engine, vision),
       trainsVision: trainsVision(trainablesOf(model.checkpoint, spec)),
     };
-    const batches = { train: batchSource(train, batching), validation: batchSource(validation, batching) };
+    const batches = { train: batchSource(rows, batching), validation: batchSource(oneARow(validation), batching) };
     await runTraining(engine, { ...batches, validationExamples: validation.length }, options, resumed);
     log.line(`saved in ${config.checkpointDir}`);
 

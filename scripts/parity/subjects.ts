@@ -11,7 +11,7 @@ import type { LoraSettings } from "../../src/model/lora.ts";
 import { loadProcessor, type Processor } from "../../src/processor.ts";
 import { CPU } from "../../src/runtime/device.ts";
 import { readAdapter } from "../../src/train/adapterFiles.ts";
-import { batchSource } from "../../src/train/batchSource.ts";
+import { batchSource, oneARow } from "../../src/train/batchSource.ts";
 import type { LossNormalization } from "../../src/train/loss.ts";
 import { ADAMW_DEFAULTS } from "../../src/train/optimizer.ts";
 import { type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
@@ -123,7 +123,7 @@ async function referenceRotary(of: Pick<Prepared, "golden" | "lora" | "processor
 }
 
 const sourceOf = ({ processor, encoded }: Prepared, engine: RemoteEngine, trainsVision: boolean) =>
-  batchSource(encoded, {
+  batchSource(oneARow(encoded), {
     ...collateOptions(processor),
     pictures: new PictureStore(engine, processor.vision),
     trainsVision,
@@ -305,7 +305,7 @@ function compareTrace(prepared: Prepared, name: keyof Golden["traces"], spec: Tr
   return withEngine(prepared, spec.trainable, { ...spec, rotaryDtype: "float32" }, async (engine) => {
     if (spec.trainable === "lora") await engine.setValues(prepared.adapter);
     const plan = {
-      examples: prepared.encoded.length,
+      rows: prepared.encoded.length,
       batchSize: 1,
       shuffle: false,
       seed: 0,

@@ -1,11 +1,14 @@
 /** The settings of a training run worked out from flags, model and data. */
 import { createHash } from "node:crypto";
+import type { Encoded } from "../collator.ts";
 import type { RemoteEngine } from "../engine/start.ts";
 import type { TrainableSpec } from "../model/trainables.ts";
 import type { LossNormalization } from "../train/loss.ts";
+import { packRows } from "../train/packing.ts";
 import { stepsPerEpoch } from "../train/plan.ts";
 import type { RunOptions } from "../train/run.ts";
 import type { ScheduleKind } from "../train/schedule.ts";
+import { required } from "../utils/errors.ts";
 import type { Log } from "../utils/log.ts";
 import { elementCount } from "../utils/safetensors.ts";
 import type { Model } from "./model.ts";
@@ -15,6 +18,7 @@ export interface TrainingSettings {
   readonly batchSize: number;
   readonly accumulation: number;
   readonly shuffle: boolean;
+  readonly groupByLength: boolean;
   readonly seed: number;
   readonly lossNormalization: LossNormalization;
   readonly schedule: ScheduleKind;
@@ -32,15 +36,25 @@ export interface RunContext {
   readonly model: Model;
   readonly spec: TrainableSpec;
   readonly signal: AbortSignal;
-  /** Training samples. */
-  readonly examples: number;
+  /** Training samples, by the row in which they stand. */
+  readonly rows: readonly (readonly Encoded[])[];
   readonly log: Log;
 }
 
-export function runOptions(settings: TrainingSettings, { model, spec, signal, examples, log }: RunContext): RunOptions {
+/** Samples laid side by side in rows no longer than the longest of them, so that attention over a row stays cheap. */
+export function packed(encoded: readonly Encoded[]): readonly (readonly Encoded[])[] {
+  const lengths = encoded.map(({ inputIds }) => inputIds.length);
+  const capacity = lengths.reduce((longest, length) => Math.max(longest, length), 0);
+  return packRows(lengths, capacity).map((row) => row.map((index) => required(encoded[index], `sample ${index}`)));
+}
+
+const rowLength = (row: readonly Encoded[]): number => row.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
+
+export function runOptions(settings: TrainingSettings, { model, spec, signal, rows, log }: RunContext): RunOptions {
   const { checkpointDir, batchSize, accumulation, shuffle, seed, lossNormalization, saveSteps, evalSteps, keep } =
     settings;
-  const plan = { examples, batchSize, accumulation, shuffle, seed };
+  const groupedLengths = settings.groupByLength ? rows.map(rowLength) : null;
+  const plan = { rows: rows.length, batchSize, accumulation, shuffle, seed, groupedLengths };
   const totalSteps = settings.maxSteps ?? settings.epochs * stepsPerEpoch(plan);
   const { minPixels, maxPixels } = model.processor.vision;
   const schedule = { kind: settings.schedule, peak: settings.lr, warmupSteps: settings.warmupSteps, totalSteps };
@@ -52,19 +66,25 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ex
     trainer: { ...plan, lossNormalization, signal, schedule },
     lora: spec.kind === "lora" ? spec.settings : null,
     source: { checkpoint: model.checkpoint, baseModel: model.name, pixelBudget: { minPixels, maxPixels } },
-    runConfig: { ...settings, minPixels, maxPixels, examples, totalSteps },
+    runConfig: { ...settings, minPixels, maxPixels, examples: rows.flat().length, rows: rows.length, totalSteps },
     log,
   };
 }
 
 /** One line about what is about to happen. */
-export async function describeRun(engine: RemoteEngine, { trainer }: RunOptions): Promise<string> {
+export async function describeRun(
+  engine: RemoteEngine,
+  { rows }: Pick<RunContext, "rows">,
+  { trainer }: RunOptions,
+): Promise<string> {
   const parameters = [...(await engine.trainableShapes()).values()].reduce(
     (sum, shape) => sum + elementCount(shape),
     0,
   );
-  const { examples, batchSize, accumulation, schedule } = trainer;
-  return `training ${parameters.toLocaleString("en-US")} parameters on ${examples} samples: ${schedule.totalSteps} steps of ${accumulation} micro-batches of ${batchSize}`;
+  const { batchSize, accumulation, schedule } = trainer;
+  const samples = rows.flat().length;
+  const inRows = samples === rows.length ? "" : ` in ${rows.length} rows`;
+  return `training ${parameters.toLocaleString("en-US")} parameters on ${samples} samples${inRows}: ${schedule.totalSteps} steps of ${accumulation} micro-batches of ${batchSize}`;
 }
 
 /** What tells the trained weights from others, wherever they lie. */

@@ -83,6 +83,7 @@ export async function runTraining(
         loss: report.loss,
         lr: report.learningRate,
         "tokens/s": (1000 * report.tokens) / report.elapsedMs,
+        ...waitField(report),
       });
       if (data.validationExamples > 0 && isDue(report.step, options.evalSteps))
         await noteValidation(engine, data, standing, options);
@@ -103,7 +104,13 @@ export async function runTraining(
   await saveFinal(options.runDir, await resultOf(engine, standing, options), options.source);
 }
 
-function note(standing: Standing, { step, epoch, loss, gradNorm, learningRate, tokens }: StepReport): void {
+/** Shown only where it is worth a thought. */
+const waitField = ({ waitShare }: StepReport) =>
+  waitShare > 0.02 ? { "data wait": `${Math.round(100 * waitShare)} %` } : {};
+
+const round4 = (share: number): number => Math.round(share * 1e4) / 1e4;
+
+function note(standing: Standing, { step, epoch, loss, gradNorm, learningRate, tokens, waitShare }: StepReport): void {
   Object.assign(standing, { step, epoch, tokens: standing.tokens + tokens });
   standing.history.push({
     step,
@@ -112,6 +119,7 @@ function note(standing: Standing, { step, epoch, loss, gradNorm, learningRate, t
     grad_norm: gradNorm,
     learning_rate: learningRate,
     num_tokens: standing.tokens,
+    data_wait: round4(waitShare),
   });
 }
 

@@ -21,7 +21,7 @@ export interface ReadyBatch extends EngineBatch {
   readonly ids: readonly string[];
 }
 
-/** Makes micro-batches from indices of examples. */
+/** Makes micro-batches from indices of rows. */
 export type BatchSource = (indices: readonly number[]) => Promise<ReadyBatch>;
 
 /** What one optimizer step did. */

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { dropoutSeed, orderOf, type PlanOptions, planSteps, stepsPerEpoch } from "../../src/train/plan.ts";
 
 const options: fc.Arbitrary<PlanOptions> = fc.record({
-  examples: fc.integer({ min: 1, max: 40 }),
+  rows: fc.integer({ min: 1, max: 40 }),
   batchSize: fc.integer({ min: 1, max: 5 }),
   accumulation: fc.integer({ min: 1, max: 5 }),
   shuffle: fc.boolean(),
@@ -27,7 +27,7 @@ test("an epoch takes every example once, in full steps but for the last", () => 
         assert.deepEqual(seen, orderOf(plan, epoch));
         assert.deepEqual(
           seen.toSorted((a, b) => a - b),
-          Array.from({ length: plan.examples }, (_, i) => i),
+          Array.from({ length: plan.rows }, (_, i) => i),
         );
         assert.equal(own.at(-1)?.epoch, epoch + 1);
         for (const { microBatches } of own.slice(0, -1)) assert.equal(microBatches.length, plan.accumulation);
@@ -46,7 +46,7 @@ test("from any step on, the rest is the same", () => {
 });
 
 test("a partial group at the end of an epoch, batches of two", () => {
-  const plan = { examples: 7, batchSize: 2, accumulation: 3, shuffle: false, seed: 0 };
+  const plan = { rows: 7, batchSize: 2, accumulation: 3, shuffle: false, seed: 0 };
   assert.deepEqual(
     [...planSteps(plan, 0, 3)],
     [
@@ -74,7 +74,7 @@ test("a partial group at the end of an epoch, batches of two", () => {
 });
 
 test("the shuffle follows seed and epoch", () => {
-  const plan = { examples: 30, batchSize: 1, accumulation: 1, shuffle: true, seed: 42 };
+  const plan = { rows: 30, batchSize: 1, accumulation: 1, shuffle: true, seed: 42 };
   assert.deepEqual(orderOf(plan, 1), orderOf(plan, 1));
   assert.notDeepEqual(orderOf(plan, 0), orderOf(plan, 1));
   assert.notDeepEqual(orderOf(plan, 0), orderOf({ ...plan, seed: 43 }, 0));

@@ -14,7 +14,7 @@ import { adapterOf, batchesOf, loadTiny, loraSpec, openEngine } from "../tiny.ts
 const tiny = await loadTiny();
 
 const OPTIONS: TrainerOptions = {
-  examples: 8,
+  rows: 8,
   batchSize: 1,
   accumulation: 3,
   shuffle: true,
