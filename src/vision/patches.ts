@@ -1,4 +1,4 @@
-/** Pictures as the vision tower takes them: normalised patches, merge block by merge block. */
+/** Pictures and frames of videos as the vision tower takes them: normalised patches, merge block by merge block. */
 import type { GridThw, ImageSize, RgbImage } from "./image.ts";
 import { resizeBicubic, smartResize } from "./resize.ts";
 import type { VisionSettings } from "./settings.ts";
@@ -31,21 +31,48 @@ export function gridOf(size: ImageSize, settings: VisionSettings): GridThw {
 export const imageTokenCount = ([t, h, w]: GridThw, settings: Pick<VisionSettings, "mergeSize">): number =>
   (t * h * w) / settings.mergeSize ** 2;
 
+/** The size that a picture of this grid is resized to. */
+const sizeOf = ([, height, width]: GridThw, { patchSize }: VisionSettings): ImageSize => ({
+  width: width * patchSize,
+  height: height * patchSize,
+});
+
 /**
- * Resizes, rescales and normalises a picture and cuts it into patches.
- * Patches come in the order of merge blocks (block row, block column, row in block, column in block), each laid out
- * [channel, frame, row, column]; a still picture is repeated for every frame of a temporal patch.
+ * Resizes, rescales and normalises a picture and cuts it into patches; a still picture is repeated for every frame of a
+ * temporal patch.
+ * @param grid what it is resized to; without one, as the settings' pixel budget has it
  * @throws UserError for a picture more than 200 times as long as wide
  * Source: transformers 5.18, qwen2_vl/image_processing_pil_qwen2_vl.py, patchify.  Golden: test/fixtures/vision/patches.json
  */
-export function patchesOf(image: RgbImage, settings: VisionSettings): Patches {
-  const resized = resizeBicubic(image, resizedSize(image, settings));
+export function patchesOf(image: RgbImage, settings: VisionSettings, grid = gridOf(image, settings)): Patches {
+  const resized = resizeBicubic(image, sizeOf(grid, settings));
+  return { grid, pixelValues: cutPatches([resized], normalisedLevels(settings), settings) };
+}
+
+/**
+ * The same for a piece of a video: the frames of one temporal patch.
+ * @param frames temporalPatchSize of them, of one size
+ * @param grid [1, h, w]
+ * Source: transformers 5.18, qwen3_vl/video_processing_qwen3_vl.py.  Golden: test/fixtures/video/videos.json
+ */
+export function framePatchesOf(frames: readonly RgbImage[], settings: VisionSettings, grid: GridThw): Patches {
+  const resized = frames.map((frame) => resizeBicubic(frame, sizeOf(grid, settings), "torch"));
+  return { grid, pixelValues: cutPatches(resized, fusedLevels(settings), settings) };
+}
+
+/**
+ * Patches in the order of merge blocks (block row, block column, row in block, column in block), each laid out
+ * [channel, frame, row, column].
+ * @param frames of one size, a multiple of a merge block
+ * @param levels [3, 256] what each grey level becomes
+ * @returns [P, 3 * temporalPatchSize * patchSize * patchSize]
+ */
+function cutPatches(frames: readonly RgbImage[], levels: Float32Array, settings: VisionSettings): Float32Array {
   const { patchSize, mergeSize, temporalPatchSize } = settings;
-  const grid = gridOf(image, settings);
-  const [, gridHeight, gridWidth] = grid;
+  const [{ width, height }] = frames as readonly [RgbImage];
+  const [gridHeight, gridWidth] = [height / patchSize, width / patchSize];
   const patchLength = CHANNELS * temporalPatchSize * patchSize ** 2;
   const pixelValues = new Float32Array(gridHeight * gridWidth * patchLength);
-  const levels = normalisedLevels(settings);
   let to = 0;
   for (let blockY = 0; blockY < gridHeight; blockY += mergeSize) {
     for (let blockX = 0; blockX < gridWidth; blockX += mergeSize) {
@@ -53,12 +80,12 @@ export function patchesOf(image: RgbImage, settings: VisionSettings): Patches {
         const patchY = blockY + Math.floor(inBlock / mergeSize);
         const patchX = blockX + (inBlock % mergeSize);
         const patch = pixelValues.subarray(to, to + patchLength);
-        writePatch({ patch, image: resized, top: patchY * patchSize, left: patchX * patchSize, levels, settings });
+        writePatch({ patch, frames, top: patchY * patchSize, left: patchX * patchSize, levels, settings });
         to += patchLength;
       }
     }
   }
-  return { grid, pixelValues };
+  return pixelValues;
 }
 
 /**
@@ -78,29 +105,45 @@ function normalisedLevels({ rescaleFactor, imageMean, imageStd }: VisionSettings
   return levels;
 }
 
-/** Fills one patch: [channel, frame, row, column]. */
+/**
+ * The same for videos, where transformers folds rescaling into mean and deviation.
+ * Source: transformers 5.18, image_processing_backends.py, _fuse_mean_std_and_rescale_factor.
+ * @returns [3, 256]
+ */
+function fusedLevels({ rescaleFactor, imageMean, imageStd }: VisionSettings): Float32Array {
+  const scale = Math.fround(1 / rescaleFactor);
+  const fused = (value: number | undefined): number => Math.fround(Math.fround(value as number) * scale);
+  return Float32Array.from({ length: CHANNELS * 256 }, (_, i) => {
+    const channel = Math.floor(i / 256);
+    return Math.fround((i % 256) - fused(imageMean[channel])) / fused(imageStd[channel]);
+  });
+}
+
+/** Fills one patch: [channel, frame, row, column]; a single frame fills all. */
 function writePatch(of: {
   readonly patch: Float32Array;
-  readonly image: RgbImage;
+  readonly frames: readonly RgbImage[];
   readonly top: number;
   readonly left: number;
   readonly levels: Float32Array;
   readonly settings: VisionSettings;
 }): void {
-  const { patch, image, top, left, levels } = of;
+  const { patch, frames, top, left, levels } = of;
   const { patchSize, temporalPatchSize } = of.settings;
-  const { data, width } = image;
   const area = patchSize ** 2;
   for (let channel = 0; channel < CHANNELS; channel++) {
     const plane = channel * temporalPatchSize * area;
-    let to = plane;
-    for (let row = 0; row < patchSize; row++) {
-      let from = ((top + row) * width + left) * CHANNELS + channel;
-      for (let column = 0; column < patchSize; column++) {
-        patch[to++] = levels[channel * 256 + (data[from] as number)] as number;
-        from += CHANNELS;
+    frames.forEach(({ data, width }, frame) => {
+      let to = plane + frame * area;
+      for (let row = 0; row < patchSize; row++) {
+        let from = ((top + row) * width + left) * CHANNELS + channel;
+        for (let column = 0; column < patchSize; column++) {
+          patch[to++] = levels[channel * 256 + (data[from] as number)] as number;
+          from += CHANNELS;
+        }
       }
-    }
-    for (let frame = 1; frame < temporalPatchSize; frame++) patch.copyWithin(plane + frame * area, plane, plane + area);
+    });
+    for (let frame = frames.length; frame < temporalPatchSize; frame++)
+      patch.copyWithin(plane + frame * area, plane, plane + area);
   }
 }

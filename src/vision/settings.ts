@@ -41,7 +41,7 @@ const DEFAULTS: VisionSettings = {
 
 const BICUBIC = 3; // Pillow's number for it
 
-type Json = Readonly<Record<string, unknown>>;
+export type Json = Readonly<Record<string, unknown>>;
 
 /**
  * Reads the picture settings of a model folder; `overrides` replaces its pixel budget.
@@ -90,7 +90,7 @@ function readProcessorConfig(modelDir: string): { file: string; config: Json } {
   return { file, config: readJson(file) };
 }
 
-function readJson(file: string): Json {
+export function readJson(file: string): Json {
   let parsed: unknown;
   try {
     parsed = JSON.parse(readFileSync(file, "utf8"));
@@ -100,7 +100,7 @@ function readJson(file: string): Json {
   return objectAt(file, "its content", parsed);
 }
 
-function refuseUnsupported(file: string, config: Json): void {
+export function refuseUnsupported(file: string, config: Json): void {
   for (const key of ["do_resize", "do_rescale", "do_normalize"]) {
     if (config[key] === false) throw new UserError(`${file}: ${key} is false, which is not supported; expected true`);
   }
@@ -122,13 +122,13 @@ function checked(file: string, settings: VisionSettings): VisionSettings {
   return settings;
 }
 
-function objectAt(file: string, key: string, value: unknown): Json {
+export function objectAt(file: string, key: string, value: unknown): Json {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Json;
   throw new UserError(`${file}: ${key} is ${JSON.stringify(value)}; expected an object`);
 }
 
 /** A whole number above 0, or undefined where the key is absent or null. */
-function wholeAt(file: string, key: string, value: unknown): number | undefined {
+export function wholeAt(file: string, key: string, value: unknown): number | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
   throw new UserError(`${file}: ${key} is ${JSON.stringify(value)}; expected a whole number above 0`);
