@@ -4,7 +4,7 @@ import type { RemoteEngine } from "../engine/start.ts";
 import { InternalError, Interrupted, UserError } from "../utils/errors.ts";
 import type { JsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
-import { startProgress } from "../utils/progress.ts";
+import { type ProgressFields, startProgress } from "../utils/progress.ts";
 import {
   type CheckpointSource,
   listCheckpoints,
@@ -105,7 +105,7 @@ export async function runTraining(
 }
 
 /** Shown only where it is worth a thought. */
-const waitField = ({ waitShare }: StepReport) =>
+const waitField = ({ waitShare }: StepReport): ProgressFields =>
   waitShare > 0.02 ? { "data wait": `${Math.round(100 * waitShare)} %` } : {};
 
 const round4 = (share: number): number => Math.round(share * 1e4) / 1e4;

@@ -16,7 +16,7 @@ test("every sample stands in one row, and no row of several is over the capacity
         sizes.map((_, i) => i),
       );
       const used = rows.map((row) => row.reduce((sum, index) => sum + (sizes[index] ?? 0), 0));
-      rows.forEach((row, i) => assert.ok(row.length === 1 || (used[i] ?? 0) <= capacity));
+      assert.ok(rows.every((row, i) => row.length === 1 || (used[i] ?? 0) <= capacity));
       // best fit leaves no two rows that would fit into one
       const short = used.filter((tokens) => 2 * tokens <= capacity);
       assert.ok(short.length <= 1, `${short.length} rows are at most half full`);
