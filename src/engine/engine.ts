@@ -113,14 +113,20 @@ export class Engine {
     return this.#training().gradients(total);
   }
 
-  /** Features of pictures that all have one grid, computed together. */
-  async encodePictures(pictures: readonly PicturePixels[]): Promise<PictureFeatures[]> {
+  /**
+   * Features of pictures that all have one grid, computed together.
+   * @param parameters as in `generate`: an adapter may change the tower
+   */
+  async encodePictures(
+    pictures: readonly PicturePixels[],
+    parameters: string | null = null,
+  ): Promise<PictureFeatures[]> {
     const { architecture } = this.#checkpoint;
     this.#vision ??= this.#openVision();
     const { session, trainable } = await this.#vision;
     const outputs = await session.run({
       ...pictureFeeds(architecture, pictures),
-      ...this.#parameters(null, trainable),
+      ...this.#parameters(parameters, trainable),
     });
     const share = (name: string, i: number): Float32Array => {
       const data = required(outputs[name], name).data as Float32Array;

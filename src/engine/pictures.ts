@@ -1,12 +1,12 @@
 /** Pictures on their way to the model: decoded when needed, and the frozen tower's features computed once and kept. */
 import { createHash } from "node:crypto";
 import pLimit from "p-limit";
-import type { PlacedImage } from "../collator.ts";
 import type { PictureFeatures, PicturePixels } from "../model/feeds.ts";
 import { required } from "../utils/errors.ts";
 import { decodeImage } from "../vision/decode.ts";
 import type { ImageSource } from "../vision/image.ts";
-import { patchesOf } from "../vision/patches.ts";
+import { framePatchesOf, patchesOf } from "../vision/patches.ts";
+import type { PlacedImage } from "../vision/placed.ts";
 import type { VisionSettings } from "../vision/settings.ts";
 import type { RemoteEngine } from "./start.ts";
 
@@ -14,7 +14,9 @@ const DECODING_AT_ONCE = 4; // sharp decodes in threads of its own; more only ta
 const MAX_PATCHES_A_RUN = 4096; // pictures of one size are encoded together up to this many patches
 export const DEFAULT_FEATURE_BYTES = 2 ** 30;
 
-const keyOf = ({ source, grid }: PlacedImage): string => `${identityOf(source)}|${grid}`;
+/** Frames of a video are resized in another way than pictures. */
+const keyOf = ({ frames, grid, video }: PlacedImage): string =>
+  [video === undefined ? "picture" : "video", ...frames.map(identityOf), grid].join("|");
 
 const identityOf = (source: ImageSource): string =>
   source.kind === "file" ? source.path : createHash("sha256").update(source.bytes).digest("hex");
@@ -40,9 +42,7 @@ export class PictureStore {
 
   /** Patches of each picture, in order. */
   pixels(images: readonly PlacedImage[]): Promise<PicturePixels[]> {
-    return Promise.all(
-      images.map(({ source }) => this.#decoding(async () => patchesOf(await decodeImage(source), this.#vision))),
-    );
+    return Promise.all(images.map((image) => this.#decoding(() => this.#patches(image))));
   }
 
   /** What the frozen tower makes of each picture, in order; a picture that is asked for twice is computed once. */
@@ -54,6 +54,14 @@ export class PictureStore {
     }
     for (const group of groupedByGrid(missing)) this.#encode(group);
     return Promise.all(images.map((image) => this.#lookUp(keyOf(image))));
+  }
+
+  /** Of the size that the grid says, which may be smaller than the settings' budget. */
+  async #patches({ frames, grid, video }: PlacedImage): Promise<PicturePixels> {
+    const decoded = await Promise.all(frames.map(decodeImage));
+    return video === undefined
+      ? patchesOf(required(decoded[0], "picture"), this.#vision, grid)
+      : framePatchesOf(decoded, this.#vision, grid);
   }
 
   #encode(group: readonly (readonly [string, PlacedImage])[]): void {
