@@ -84,7 +84,7 @@ function synthetic(
       user: null,
       inputIds,
       labels,
-      images: [{ source: { kind: "bytes", name: "synthetic", bytes: new Uint8Array() }, grid }],
+      images: [{ frames: [{ kind: "bytes", name: "synthetic", bytes: new Uint8Array() }], grid }],
     },
     pixels: { grid, pixelValues },
     imageTokens,

@@ -1,11 +1,12 @@
 /** Examples to token rows, and rows to batches. The only place that decides which tokens are learnt: it alone writes IGNORE. */
-import { type Example, imagesOf, type Message } from "./data/example.ts";
+import { type Example, type Message, visualsOf } from "./data/example.ts";
 import type { Processor } from "./processor.ts";
-import { mropePositions } from "./text/mrope.ts";
+import { isVisualToken, mropePositions } from "./text/mrope.ts";
+import type { TokenizedText } from "./text/tokenizer.ts";
+import { cutLeft, cutRight, largestFittingShare, type TokenRow } from "./text/truncation.ts";
+import { type Visual, visualOf, type WrittenVisuals, writeVisuals } from "./text/visuals.ts";
 import { messageOf, UserError } from "./utils/errors.ts";
-import { readImageSize } from "./vision/decode.ts";
-import type { GridThw, ImageSource } from "./vision/image.ts";
-import { gridOf, imageTokenCount } from "./vision/patches.ts";
+import { type MeasuredVisual, measure, type PlacedImage, place, shareOf } from "./vision/placement.ts";
 
 /** The label of a token that is not learnt. */
 export const IGNORE = -100;
@@ -19,17 +20,11 @@ export interface EncodeOptions {
   readonly trainOn?: "all" | "last";
 }
 
-/** A picture of a row, not decoded: its size alone says how many tokens it takes. */
-export interface PlacedImage {
-  readonly source: ImageSource;
-  readonly grid: GridThw;
-}
-
 /** What a model is asked: everything before the last answer. */
 export interface EncodedPrompt {
   readonly id: string;
   readonly user: string | null;
-  /** [T] token ids, one image token for each block of patches */
+  /** [T] token ids, one image or video token for each block of patches */
   readonly inputIds: Int32Array;
   /** in the order of their tokens */
   readonly images: readonly PlacedImage[];
@@ -56,11 +51,25 @@ export interface Batch {
   /** [B, T] which document of its row a token belongs to, from 0; -1 at padding */
   readonly segmentIds: Int32Array;
   readonly images: readonly PlacedImage[];
-  /** [M] the flat index b * T + t of every image token, in the order of `images` */
+  /** [M] the flat index b * T + t of every token of a picture or video, in the order of `images` */
   readonly imageRows: Int32Array;
   /** labels other than IGNORE */
   readonly tokenCount: number;
 }
+
+/** What happens to a sample that is longer than the limit. */
+export type Overlong = "refuse" | "drop" | "shrink-images" | "cut-left" | "cut-right";
+
+export interface LengthLimit {
+  /** Most tokens of a sample; null: any number. */
+  readonly maxLength: number | null;
+  readonly overlong: Overlong;
+}
+
+/** A sample under a length limit; "emptied" is one that was cut and has nothing left to learn. */
+export type Fitted =
+  | { readonly outcome: "whole" | "shrunk" | "cut"; readonly length: number; readonly encoded: Encoded }
+  | { readonly outcome: "refused" | "dropped" | "emptied"; readonly length: number; readonly encoded: null };
 
 /**
  * Tokens and labels of one example; of its pictures only the headers are read.
@@ -68,23 +77,54 @@ export interface Batch {
  */
 export async function encodeExample(example: Example, processor: Processor, options: EncodeOptions): Promise<Encoded> {
   return withId(example.id, async () => {
-    const images = await placeImages(example.messages, processor);
-    const tokens = encodeConversation(example, { processor, grids: images.map(({ grid }) => grid), ...options });
-    // a policy for rows that are too long belongs here, where length and pictures are known and nothing is decoded
-    return { id: example.id, user: example.user, images, ...tokens };
+    const visuals = placed(await measured(example.messages), processor);
+    return encodedOf(example, encodeConversation(example, { processor, visuals, ...options }));
   });
 }
+
+/** The same under a length limit. @returns its length before and what became of it  @throws UserError as encodeExample */
+export async function fitExample(
+  example: Example,
+  processor: Processor,
+  options: EncodeOptions & LengthLimit,
+): Promise<Fitted> {
+  return withId(example.id, async () => {
+    const sizes = await measured(example.messages);
+    const tokens = maskedTokens(example, processor, options);
+    const rowAt = (share: number): Row => writtenRow(tokens, placed(sizes, processor, share), processor);
+    const whole = rowAt(1);
+    const length = whole.inputIds.length;
+    const { maxLength, overlong } = options;
+    if (maxLength === null || length <= maxLength)
+      return { outcome: "whole", length, encoded: encodedOf(example, whole) };
+    if (overlong === "refuse") return { outcome: "refused", length, encoded: null };
+    if (overlong === "drop") return { outcome: "dropped", length, encoded: null };
+    if (overlong === "shrink-images") {
+      const share = largestFittingShare(maxLength, (one) => rowAt(one).inputIds.length);
+      if (share === null) return { outcome: "refused", length, encoded: null };
+      return { outcome: "shrunk", length, encoded: encodedOf(example, rowAt(share)) };
+    }
+    const head = overlong === "cut-left" ? headLength(example, { tokens, row: whole, processor }) : 0;
+    const row =
+      overlong === "cut-left" ? cutLeft(whole, { maxLength, head, ignore: IGNORE }) : cutRight(whole, maxLength);
+    if (!hasTarget(row.labels)) return { outcome: "emptied", length, encoded: null };
+    return { outcome: "cut", length, encoded: encodedOf(example, row) };
+  });
+}
+
+const encodedOf = ({ id, user }: Example, { inputIds, labels, images }: TokenRow): Encoded => ({
+  ...{ id, user, inputIds, labels, images },
+});
 
 /** The question before the last assistant turn, with the opening of the answer. @throws UserError as encodeExample */
 export async function encodePrompt(example: Example, processor: Processor): Promise<EncodedPrompt> {
   return withId(example.id, async () => {
     const { id, user, tools } = example;
     const messages = example.messages.slice(0, example.messages.findLastIndex(isAssistant));
-    const images = await placeImages(messages, processor);
+    const visuals = placed(await measured(messages), processor);
     const text = processor.chatTemplate.render(messages, { tools, addGenerationPrompt: true });
-    const ids = processor.tokenizer.encode(text);
-    const counts = expansionOf(ids, { processor, grids: images.map(({ grid }) => grid) });
-    return { id, user, inputIds: repeated(ids, counts), images };
+    const { inputIds, images } = writeVisuals(processor.tokenizer.encode(text), visuals, processor);
+    return { id, user, inputIds, images };
   });
 }
 
@@ -99,29 +139,42 @@ async function withId<T>(id: string, encode: () => Promise<T>): Promise<T> {
 
 const isAssistant = ({ role }: Message): boolean => role === "assistant";
 
-async function placeImages(messages: readonly Message[], { vision }: Processor): Promise<PlacedImage[]> {
-  return Promise.all(
-    imagesOf(messages).map(async (source) => ({ source, grid: gridOf(await readImageSize(source), vision) })),
-  );
+const measured = (messages: readonly Message[]): Promise<MeasuredVisual[]> =>
+  Promise.all(visualsOf(messages).map(measure));
+
+/** Visuals ready to be written, with a share of the processor's pixel budget. */
+function placed(sizes: readonly MeasuredVisual[], processor: Processor, share = 1): Visual[] {
+  const images = place(sizes, shareOf(processor, share));
+  return sizes.map((visual, i) => visualOf(visual, images[i] ?? [], processor));
 }
 
-interface ConversationOptions extends EncodeOptions {
-  readonly processor: Processor;
-  /** grids of the conversation's pictures, in order */
-  readonly grids: readonly GridThw[];
+/** A conversation as the template writes it: one token for each picture or video. */
+interface MaskedTokens extends TokenizedText {
+  readonly text: string;
+  readonly labels: readonly number[];
 }
+
+type Conversation = Pick<Example, "messages" | "tools">;
 
 /**
- * Tokens and labels of a conversation whose pictures have these grids.
- * @returns inputIds [T] and labels [T], image tokens expanded
+ * Tokens and labels of a conversation.
+ * @param options.visuals its pictures and videos, in order
  * @throws UserError when nothing is left to learn or the pictures do not match their tokens
  * Golden: test/fixtures/chat/qwen3vl_conversations.json, test/fixtures/tiny-qwen3vl/golden.json
  */
 export function encodeConversation(
-  { messages, tools }: Pick<Example, "messages" | "tools">,
-  options: ConversationOptions,
-): Pick<Encoded, "inputIds" | "labels"> {
-  const { tokenizer, chatTemplate } = options.processor;
+  conversation: Conversation,
+  options: EncodeOptions & { readonly processor: Processor; readonly visuals: readonly Visual[] },
+): TokenRow {
+  const { processor, visuals } = options;
+  return writtenRow(maskedTokens(conversation, processor, options), visuals, processor);
+}
+
+function maskedTokens(
+  { messages, tools }: Conversation,
+  { tokenizer, chatTemplate }: Processor,
+  options: EncodeOptions,
+): MaskedTokens {
   const text = chatTemplate.render(messages, { tools });
   const tokens = tokenizer.encodeWithOffsets(text);
   const labels = new Array<number>(tokens.ids.length).fill(IGNORE);
@@ -135,55 +188,38 @@ export function encodeConversation(
   }
   if (!hasTarget(labels))
     throw new UserError("nothing to learn: no token of an answer is left; drop the row or its train marks");
-  const counts = expansionOf(tokens.ids, options);
-  return {
-    inputIds: repeated(tokens.ids, counts),
-    labels: repeated(labels, counts),
-  };
+  return { ...tokens, text, labels };
 }
 
 /** Nothing stands before the first token, so it cannot be a target. */
-const hasTarget = (labels: readonly number[]): boolean => labels.some((label, i) => i > 0 && label !== IGNORE);
+const hasTarget = (labels: readonly number[] | Int32Array): boolean =>
+  labels.some((label: number, i: number) => i > 0 && label !== IGNORE);
 
 function trainedTurns(messages: readonly Message[], trainOn: EncodeOptions["trainOn"] = "all"): number[] {
   const turns = messages.flatMap((message, i) => (isAssistant(message) ? [i] : []));
   return (trainOn === "last" ? turns.slice(-1) : turns).filter((turn) => messages[turn]?.train !== false);
 }
 
-/** How often each token is written: an image token once for each block of its picture, any other once. */
-function expansionOf(
-  ids: readonly number[],
-  { processor, grids }: Pick<ConversationOptions, "processor" | "grids">,
-): number[] {
-  let picture = 0;
-  const counts = ids.map((id) => {
-    if (id !== processor.imageTokenId) return 1;
-    const grid = grids[picture++];
-    return grid === undefined ? 0 : imageTokenCount(grid, processor.vision);
-  });
-  if (picture !== grids.length) {
-    throw new UserError(
-      `${picture} image tokens for ${grids.length} pictures; expected one for each: the chat template may leave out pictures that ` +
-        "are not in a user's turn, and a text must not hold the image token itself",
-    );
-  }
-  return counts;
+type Row = TokenRow & Pick<WrittenVisuals, "origins">;
+
+function writtenRow({ ids, labels }: MaskedTokens, visuals: readonly Visual[], processor: Processor): Row {
+  const written = writeVisuals(ids, visuals, processor);
+  return { ...written, labels: written.origins.map((origin) => labels[origin] as number) };
 }
 
-/** @returns [sum of counts] each value written as often as its count says */
-function repeated(values: readonly number[], counts: readonly number[]): Int32Array {
-  const expanded = new Int32Array(counts.reduce((sum, count) => sum + count, 0));
-  let at = 0;
-  values.forEach((value, i) => {
-    const end = at + (counts[i] as number);
-    expanded.fill(value, at, end);
-    at = end;
-  });
-  return expanded;
+/** How many tokens of a row its system turn and tools are. */
+function headLength(
+  { messages, tools }: Conversation,
+  { tokens, row, processor }: { tokens: MaskedTokens; row: Row; processor: Processor },
+): number {
+  const characters = processor.chatTemplate.headOf({ messages, tools, text: tokens.text });
+  return row.origins.filter((origin) => (tokens.ends[origin] as number) <= characters).length;
 }
 
 export interface CollateOptions {
   readonly imageTokenId: number;
+  /** Where there are no videos, it may be left out. */
+  readonly videoTokenId?: number;
   readonly padTokenId: number;
   readonly mergeSize: number;
 }
@@ -216,7 +252,7 @@ export function collateRows(rows: readonly (readonly Encoded[])[], options: Coll
     row.forEach((document, segment) => {
       writeDocument(batch, { document, segment, at, size, options });
       document.inputIds.forEach((id, t) => {
-        if (id === options.imageTokenId) imageRows.push(at + t);
+        if (isVisualToken(id, options)) imageRows.push(at + t);
       });
       at += document.inputIds.length;
     });

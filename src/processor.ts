@@ -2,47 +2,56 @@
 import { join } from "node:path";
 import { type ChatTemplate, loadChatTemplate } from "./text/chatTemplate.ts";
 import { loadTokenizer, type Tokenizer } from "./text/tokenizer.ts";
+import type { VisualIds } from "./text/visuals.ts";
 import { UserError } from "./utils/errors.ts";
 import { isJsonObject, readJsonObject } from "./utils/json.ts";
 import { type PixelBudget, readVisionSettings, type VisionSettings } from "./vision/settings.ts";
+import { readVideoBudget, type VideoBudget } from "./vision/videoBudget.ts";
 
-export interface Processor {
+export interface Processor extends VisualIds {
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
   readonly vision: VisionSettings;
-  /** Stands in the text for one block of patches. */
-  readonly imageTokenId: number;
+  readonly video: VideoBudget;
   /** Fills up shorter rows of a batch. */
   readonly padTokenId: number;
 }
 
 /**
- * Loads all of it from a model folder; `pixelBudget` replaces the checkpoint's own smallest and largest picture.
+ * Loads all of it from a model folder; `pixelBudget` replaces the checkpoint's own limits on pictures and videos.
  * @throws UserError naming the file that is missing, broken or at odds with the others
  */
 export function loadProcessor(modelDir: string, pixelBudget: PixelBudget = {}): Processor {
   const tokenizer = loadTokenizer(modelDir);
+  const vision = checkedVision(modelDir, readVisionSettings(modelDir, pixelBudget));
   return {
     tokenizer,
     chatTemplate: loadChatTemplate(modelDir),
-    vision: checkedVision(modelDir, readVisionSettings(modelDir, pixelBudget)),
-    imageTokenId: readImageTokenId(modelDir, tokenizer),
+    vision,
+    video: readVideoBudget(modelDir, vision, pixelBudget.maxVideoPixels),
+    ...readVisualIds(modelDir, tokenizer),
     padTokenId: readPadTokenId(modelDir, tokenizer),
   };
 }
 
 const readConfig = (modelDir: string) => readJsonObject(join(modelDir, "config.json"), "it describes the model");
 
-function readImageTokenId(modelDir: string, tokenizer: Tokenizer): number {
+function readVisualIds(modelDir: string, tokenizer: Tokenizer): VisualIds {
+  const config = readConfig(modelDir);
   const file = join(modelDir, "config.json");
-  const { image_token_id: id } = readConfig(modelDir);
-  if (typeof id !== "number" || !Number.isInteger(id)) {
-    throw new UserError(`${file}: image_token_id is ${JSON.stringify(id)}; expected the id of the token for a picture`);
-  }
-  if (tokenizer.decode([id]) === "") {
-    throw new UserError(`${file}: image_token_id ${id} is not in tokenizer.json; the two are of different models`);
-  }
-  return id;
+  const read = (key: string, id: unknown): number => {
+    if (typeof id !== "number" || !Number.isInteger(id))
+      throw new UserError(`${file}: ${key} is ${JSON.stringify(id)}; expected the id of a token`);
+    if (tokenizer.decode([id]) === "")
+      throw new UserError(`${file}: ${key} ${id} is not in tokenizer.json; the two are of different models`);
+    return id;
+  };
+  return {
+    imageTokenId: read("image_token_id", config.image_token_id),
+    videoTokenId: read("video_token_id", config.video_token_id ?? tokenizer.idOf("<|video_pad|>")),
+    visionStartId: read("vision_start_token_id", config.vision_start_token_id ?? tokenizer.idOf("<|vision_start|>")),
+    visionEndId: read("vision_end_token_id", config.vision_end_token_id ?? tokenizer.idOf("<|vision_end|>")),
+  };
 }
 
 /** The model's blocks of patches must be the picture settings': else tokens and features would not match. */

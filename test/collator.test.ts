@@ -13,6 +13,7 @@ import {
 } from "../src/collator.ts";
 import { type Example, type Message, readDataset } from "../src/dataset.ts";
 import { loadProcessor } from "../src/processor.ts";
+import { type Visual, visualOf } from "../src/text/visuals.ts";
 import { UserError } from "../src/utils/errors.ts";
 import type { GridThw } from "../src/vision/image.ts";
 import { readFixture, realProcessor, TINY, TINY_MODEL } from "./text/models.ts";
@@ -113,6 +114,16 @@ interface MaskFixture {
 }
 
 /** The fixture's pictures have no files; their grids are given. */
+const pictures = (grids: readonly GridThw[]): Visual[] =>
+  grids.map((grid) => {
+    const image = { kind: "bytes" as const, name: "none", bytes: new Uint8Array() };
+    return visualOf(
+      { type: "image", image, size: { width: 1, height: 1 } },
+      [{ frames: [image], grid }],
+      realProcessor(),
+    );
+  });
+
 const placed = (messages: unknown[]) => messages as Message[];
 
 test("ids, masks and prompts of the golden conversations equal TRL's under the real tokenizer", () => {
@@ -120,7 +131,10 @@ test("ids, masks and prompts of the golden conversations equal TRL's under the r
   const { cases } = readFixture<MaskFixture>("chat", "qwen3vl_conversations.json");
   assert.equal(cases.length, 11);
   for (const { messages, image_grid_thw: grids = [], input_ids, labels, prompt_ids } of cases) {
-    const encoded = encodeConversation({ messages: placed(messages) }, { processor, grids, labelMode: "official" });
+    const encoded = encodeConversation(
+      { messages: placed(messages) },
+      { processor, visuals: pictures(grids), labelMode: "official" },
+    );
     assert.deepEqual([...encoded.inputIds], input_ids);
     assert.deepEqual([...encoded.labels], labels);
     const before = placed(messages).slice(
@@ -138,7 +152,7 @@ test("masks of random conversations equal TRL's: typed special tokens, tools, co
   assert.equal(cases.length, 40);
   for (const [k, { messages, tools, input_ids, labels }] of cases.entries()) {
     const example = { messages: placed(messages), ...(tools ? { tools } : {}) };
-    const encoded = encodeConversation(example, { processor, grids: [], labelMode: "official" });
+    const encoded = encodeConversation(example, { processor, visuals: [], labelMode: "official" });
     assert.deepEqual([...encoded.inputIds], input_ids, `case ${k}`);
     assert.deepEqual([...encoded.labels], labels, `case ${k}`);
   }
@@ -152,7 +166,7 @@ const turns = (...marks: (boolean | undefined)[]): Message[] =>
 
 /** The learnt text of a text-only conversation, a string a run of tokens. */
 function learnt(messages: Message[], trainOn: "all" | "last", labelMode: LabelMode = "official"): string[] {
-  const { inputIds, labels } = encodeConversation({ messages }, { processor: tiny, grids: [], labelMode, trainOn });
+  const { inputIds, labels } = encodeConversation({ messages }, { processor: tiny, visuals: [], labelMode, trainOn });
   const runs: number[][] = [];
   labels.forEach((label, t) => {
     if (label === IGNORE) return;
@@ -237,7 +251,7 @@ const long: Encoded = {
   user: "7",
   inputIds: Int32Array.of(4, IMAGE, IMAGE, -9, 5),
   labels: Int32Array.of(IGNORE, IGNORE, IGNORE, -9, 5),
-  images: [{ source: source("a"), grid: [1, 2, 4] }],
+  images: [{ frames: [source("a")], grid: [1, 2, 4] }],
 };
 const handOptions = { imageTokenId: IMAGE, padTokenId: 0, mergeSize: 2 };
 

@@ -6,7 +6,7 @@ import { required } from "../utils/errors.ts";
 import { decodeImage } from "../vision/decode.ts";
 import type { ImageSource } from "../vision/image.ts";
 import { framePatchesOf, patchesOf } from "../vision/patches.ts";
-import type { PlacedImage } from "../vision/placed.ts";
+import type { PlacedImage } from "../vision/placement.ts";
 import type { VisionSettings } from "../vision/settings.ts";
 import type { RemoteEngine } from "./start.ts";
 

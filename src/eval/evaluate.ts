@@ -98,8 +98,9 @@ async function answerAll(book: AnswerBook, examples: readonly Example[], options
 }
 
 async function promptOf(example: Example, { processor, pictures }: Answering) {
-  const { imageTokenId, vision } = processor;
-  return decoderPrompt(await encodePrompt(example, processor), { imageTokenId, mergeSize: vision.mergeSize, pictures });
+  const { imageTokenId, videoTokenId, vision } = processor;
+  const options = { imageTokenId, videoTokenId, mergeSize: vision.mergeSize, pictures };
+  return decoderPrompt(await encodePrompt(example, processor), options);
 }
 
 function answerOf(example: Example, raw: string, parse: ParseMode): Answer {

@@ -30,6 +30,8 @@ export interface ChatTemplate {
    * @throws UserError when the template does not simply extend the conversation by that turn
    */
   spanOf(turn: number, conversation: RenderedConversation): TurnSpan;
+  /** How many characters the system turn and the tools take at the beginning of `text`; 0 where that cannot be told. */
+  headOf(conversation: RenderedConversation): number;
 }
 
 export interface RenderOptions {
@@ -101,7 +103,16 @@ function chatTemplateOf(
     return { start: prompt.length, answerEnd: whole.length - closing.length, end: whole.length };
   };
 
-  return { render, spanOf };
+  const headOf = ({ messages, tools, text }: RenderedConversation): number => {
+    const probe = [{ role: "user", content: ANSWER_MARK }];
+    const system = messages.slice(0, 1).filter(({ role }) => role === "system");
+    const whole = render([...system, ...probe], { tools });
+    const bare = render(probe);
+    const head = whole.slice(0, Math.max(0, whole.length - bare.length));
+    return whole === head + bare && text.startsWith(head) ? head.length : 0;
+  };
+
+  return { render, spanOf, headOf };
 }
 
 /** A message with its pictures reduced to their type: a template asks where they stand, never what is in them. */

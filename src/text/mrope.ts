@@ -5,26 +5,35 @@ import type { GridThw } from "../vision/image.ts";
 export interface MropeInput {
   /** [T] token ids of one document, image tokens expanded */
   readonly inputIds: ArrayLike<number>;
-  /** grids of its pictures in order, in patches */
+  /** grids of its pictures and pieces of videos in order, in patches */
   readonly grids: readonly GridThw[];
   readonly imageTokenId: number;
+  /** Where there are no videos, it may be left out. */
+  readonly videoTokenId?: number | undefined;
   /** patches along the side of one image token */
   readonly mergeSize: number;
 }
 
+/** Whether a token stands for a block of patches. */
+export const isVisualToken = (
+  id: number | undefined,
+  { imageTokenId, videoTokenId }: Pick<MropeInput, "imageTokenId" | "videoTokenId">,
+): boolean => id !== undefined && (id === imageTokenId || id === videoTokenId);
+
 /**
  * Text advances all three by one. A picture stays at the time it begins; its tokens spread in rows and columns from
- * there, and the text after it goes on behind its longer side.
+ * there, and the text after it goes on behind its longer side. A video is so many pictures, each behind the text of its time.
  * @returns [3, T] time, row, column, one after the other
  * Source: transformers 5.18, modeling_qwen3_vl.py, Qwen3VLModel.get_rope_index.  Golden: test/fixtures/tiny-qwen3vl
  */
-export function mropePositions({ inputIds, grids, imageTokenId, mergeSize }: MropeInput): Int32Array {
+export function mropePositions(input: MropeInput): Int32Array {
+  const { inputIds, grids, mergeSize } = input;
   const length = inputIds.length;
   const positions = new Int32Array(3 * length);
   let next = 0;
   let picture = 0;
   for (let at = 0; at < length; ) {
-    if (inputIds[at] !== imageTokenId) {
+    if (!isVisualToken(inputIds[at], input)) {
       for (let axis = 0; axis < 3; axis++) positions[axis * length + at] = next;
       next++;
       at++;

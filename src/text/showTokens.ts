@@ -1,10 +1,12 @@
 /** Lets a person see which tokens are learnt: in colour on a terminal, in [[ ]] elsewhere. */
+import { isVisualToken } from "./mrope.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 export interface ShowOptions {
   readonly tokenizer: Pick<Tokenizer, "decode">;
-  /** Runs of this token are shown as one, with their number. */
+  /** Runs of these tokens are shown as one, with their number. */
   readonly imageTokenId: number;
+  readonly videoTokenId?: number;
   /** The label of a token that is not learnt. */
   readonly ignore: number;
   /** Default: whether standard output is a terminal, unless NO_COLOR is set. */
@@ -37,11 +39,11 @@ export function showTokens(
 
 function runsOf(
   { inputIds, labels }: { readonly inputIds: Int32Array; readonly labels: Int32Array },
-  { imageTokenId, ignore }: ShowOptions,
+  { ignore, ...visual }: ShowOptions,
 ): Run[] {
   const runs: Run[] = [];
   inputIds.forEach((id, t) => {
-    const kind = labels[t] !== ignore ? "learnt" : id === imageTokenId ? "image" : "context";
+    const kind = labels[t] !== ignore ? "learnt" : isVisualToken(id, visual) ? "image" : "context";
     const last = runs.at(-1);
     if (last?.kind === kind) last.ids.push(id);
     else runs.push({ ids: [id], kind });

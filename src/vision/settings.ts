@@ -25,6 +25,8 @@ export interface VisionSettings {
 export interface PixelBudget {
   readonly minPixels?: number | undefined;
   readonly maxPixels?: number | undefined;
+  /** Largest area of a video, all its frames together. */
+  readonly maxVideoPixels?: number | undefined;
 }
 
 /** What transformers takes where the file is silent. Source: transformers 5.18, Qwen2VLImageProcessorPil. */

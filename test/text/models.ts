@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadProcessor, type Processor } from "../../src/processor.ts";
 import { loadTokenizer } from "../../src/text/tokenizer.ts";
+import type { VisualIds } from "../../src/text/visuals.ts";
 
 const FIXTURES = join(import.meta.dirname, "..", "fixtures");
 
@@ -24,7 +25,14 @@ export function realProcessor(): Processor {
   return real;
 }
 
-function realTokens(): Pick<Processor, "tokenizer" | "imageTokenId" | "padTokenId"> {
+function realTokens(): Pick<Processor, "tokenizer" | "padTokenId" | keyof VisualIds> {
   const tokenizer = loadTokenizer(REAL_TOKENIZER);
-  return { tokenizer, imageTokenId: tokenizer.idOf("<|image_pad|>"), padTokenId: tokenizer.idOf("<|endoftext|>") };
+  return {
+    tokenizer,
+    imageTokenId: tokenizer.idOf("<|image_pad|>"),
+    videoTokenId: tokenizer.idOf("<|video_pad|>"),
+    visionStartId: tokenizer.idOf("<|vision_start|>"),
+    visionEndId: tokenizer.idOf("<|vision_end|>"),
+    padTokenId: tokenizer.idOf("<|endoftext|>"),
+  };
 }
