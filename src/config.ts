@@ -99,6 +99,19 @@ const COMMON = {
     defaultText: "the checkpoint's own",
     why: "smaller pictures are scaled up to this many pixels",
   }),
+  maxImageTokens: whole({
+    group: "Data",
+    min: 1,
+    default: null,
+    why: "--max-pixels in tokens: larger pictures are scaled down to this many",
+  }),
+  maxVideoPixels: whole({
+    group: "Data",
+    min: 1,
+    default: null,
+    defaultText: "the checkpoint's own",
+    why: "larger videos are scaled down to this many pixels, all frames together",
+  }),
   limit: whole({ group: "Data", min: 1, default: null, defaultText: "all", why: "at most N samples of each user" }),
   labelMode: choice({
     group: "Data",
@@ -141,6 +154,19 @@ const OPTIMIZER = "Optimizer";
 const SAVING = "Saving";
 const TRAINING = {
   ...COMMON,
+  trainOn: choice({
+    group: "Data",
+    of: ["all", "last"],
+    default: "all",
+    why: 'which assistant turns are trained; those marked "train": false in the data never are',
+  }),
+  maxLength: whole({ group: "Data", min: 1, default: null, why: "most tokens of a training or validation sample" }),
+  overlong: choice({
+    group: "Data",
+    of: ["refuse", "drop", "shrink-images", "cut-left", "cut-right"],
+    default: "refuse",
+    why: "longer samples: end the run, leave them out, scale their pictures down, or cut off their beginning (all but the system turn) or end",
+  }),
   lora: toggle({ group: LORA, default: false, why: "train an adapter; without it every weight trains" }),
   loraR: whole({ group: LORA, min: 1, default: 4, why: "rank" }),
   loraAlpha: number({ group: LORA, above: 0, default: 32, why: "the adapter's output is scaled by alpha / r" }),
@@ -303,6 +329,11 @@ const PIXEL_ORDER: Impossible<typeof COMMON> = {
   message: "--min-pixels is above --max-pixels: no picture could meet both; raise the one or lower the other",
 };
 
+const TWO_BUDGETS: Impossible<typeof COMMON> = {
+  when: ({ maxPixels, maxImageTokens }) => maxPixels !== null && maxImageTokens !== null,
+  message: "--max-image-tokens does not go with --max-pixels: both say how large a picture may be; give one of the two",
+};
+
 const needsLora = (name: keyof typeof TRAINING): Impossible<typeof TRAINING> => ({
   when: ({ lora }, given) => given(name) && !lora,
   message: `${flagOf(TRAINING, name)} needs --lora: full fine-tuning has no adapter; add --lora or leave it out`,
@@ -321,6 +352,11 @@ const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
   settings: TRAINING,
   impossible: [
     PIXEL_ORDER,
+    TWO_BUDGETS,
+    {
+      when: ({ maxLength }, given) => given("overlong") && maxLength === null,
+      message: "--overlong needs --max-length: without it no sample is too long; add it or leave --overlong out",
+    },
     ...(["loraR", "loraAlpha", "loraDropout", "loraTargets", "adapter"] as const).map(needsLora),
     {
       when: ({ lora, baseQuant }) => baseQuant !== null && !lora,
@@ -348,7 +384,7 @@ const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
   ],
   first: DEVICE,
   settings: EVALUATION,
-  impossible: [PIXEL_ORDER],
+  impossible: [PIXEL_ORDER, TWO_BUDGETS],
 };
 
 /** `0` · `0,1` · `cpu` · `cpu,cpu` · `webgpu`. @throws UserError for other words, mixed kinds, a card named twice */

@@ -36,8 +36,8 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const test = config.eval ? await readTest(data, config.users ?? range(USER_SPLIT.test)) : null;
   const trainExamples = await readTraining(data, range(USER_SPLIT.train));
   const validationExamples = await readValidation(data, range(USER_SPLIT.validation));
-  const train = await encodeAll(trainExamples, model.processor, data);
-  const validation = await encodeAll(validationExamples, model.processor, data);
+  const train = await encodeAll(trainExamples, model.processor, { ...data, split: "training" });
+  const validation = await encodeAll(validationExamples, model.processor, { ...data, split: "validation" });
   const testExamples = [...(test?.values() ?? [])].flat();
   if (config.data !== null) await checkPictures([...trainExamples, ...validationExamples, ...testExamples], data);
 
@@ -54,9 +54,9 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
     const resumed = config.resume === null ? null : await resumeRun(engine, config.resume, options);
     await writeArtifacts(join(config.checkpointDir, "artifacts"), model.checkpoint, spec);
 
-    const { imageTokenId, padTokenId, vision } = model.processor;
+    const { imageTokenId, videoTokenId, padTokenId, vision } = model.processor;
     const batching = {
-      ...{ imageTokenId, padTokenId, mergeSize: vision.mergeSize },
+      ...{ imageTokenId, videoTokenId, padTokenId, mergeSize: vision.mergeSize },
       pictures: new PictureStore(engine, vision),
       trainsVision: trainsVision(trainablesOf(model.checkpoint, spec)),
     };

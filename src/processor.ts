@@ -28,7 +28,7 @@ export function loadProcessor(modelDir: string, pixelBudget: PixelBudget = {}): 
     tokenizer,
     chatTemplate: loadChatTemplate(modelDir),
     vision,
-    video: readVideoBudget(modelDir, vision, pixelBudget.maxVideoPixels),
+    video: readVideoBudget(modelDir, vision, pixelBudget),
     ...readVisualIds(modelDir, tokenizer),
     padTokenId: readPadTokenId(modelDir, tokenizer),
   };

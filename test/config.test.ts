@@ -41,10 +41,15 @@ test("the defaults of training", () => {
     allowRemoteImages: false,
     maxPixels: null,
     minPixels: null,
+    maxImageTokens: null,
+    maxVideoPixels: null,
     limit: null,
     labelMode: "official",
     seed: 42,
     quiet: false,
+    trainOn: "all",
+    maxLength: null,
+    overlong: "refuse",
     lora: true,
     loraR: 4,
     loraAlpha: 32,
@@ -62,6 +67,8 @@ test("the defaults of training", () => {
     accumulation: 8,
     lossNormalization: "token",
     shuffle: true,
+    packing: false,
+    groupByLength: false,
     trainVision: false,
     gradientCheckpointing: false,
     baseQuant: null,
@@ -103,8 +110,8 @@ test("defaults that depend on model and mode", () => {
 test("every flag of training reaches its field", () => {
   const config = train(
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
-      "--limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
-      "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle " +
+      "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
+      "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
       "--save-steps 10 --eval-steps 20 --keep 1 --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64",
   );
   const { sources, ...values } = config;
@@ -119,10 +126,15 @@ test("every flag of training reaches its field", () => {
     allowRemoteImages: true,
     maxPixels: 9000,
     minPixels: 100,
+    maxImageTokens: null,
+    maxVideoPixels: 8000,
     limit: 5,
     labelMode: "pigg",
     seed: 7,
     quiet: true,
+    trainOn: "last",
+    maxLength: 900,
+    overlong: "cut-left",
     lora: true,
     loraR: 8,
     loraAlpha: 16,
@@ -140,6 +152,8 @@ test("every flag of training reaches its field", () => {
     accumulation: 4,
     lossNormalization: "microbatch-mean",
     shuffle: false,
+    packing: true,
+    groupByLength: true,
     trainVision: false,
     gradientCheckpointing: true,
     baseQuant: "int8",
@@ -155,7 +169,7 @@ test("every flag of training reaches its field", () => {
   const untouched = Object.entries(sources)
     .filter(([, source]) => source === "default")
     .map(([name]) => name);
-  assert.deepEqual(untouched, ["epochs", "trainVision", "resume"]);
+  assert.deepEqual(untouched, ["maxImageTokens", "epochs", "trainVision", "resume"]);
   assert.equal(train("--train-vision --epochs 3").epochs, 3);
   assert.deepEqual(
     [train("--resume").resume, train("--resume d").resume, train("--resume --quiet").resume],
@@ -267,6 +281,8 @@ test("impossible combinations", () => {
     ["--lora --train-vision", /^--train-vision does not go with --lora/],
     ["--max-steps 3 --epochs 1", /^--epochs does not go with --max-steps/],
     ["--min-pixels 10 --max-pixels 9", /^--min-pixels is above --max-pixels/],
+    ["--max-image-tokens 9 --max-pixels 9", /^--max-image-tokens does not go with --max-pixels/],
+    ["--overlong drop", /^--overlong needs --max-length/],
   ];
   for (const [line, pattern] of cases) {
     const faults = faultsOf(line);
@@ -274,6 +290,8 @@ test("impossible combinations", () => {
     assert.match(faults[0] ?? "", pattern);
   }
   assert.match(faultsOf("--min-pixels 10 --max-pixels 9", evaluate)[0] ?? "", /^--min-pixels is above/);
+  assert.match(faultsOf("--max-image-tokens 1 --max-pixels 9", evaluate)[0] ?? "", /^--max-image-tokens does not go/);
+  assert.equal(train("--max-image-tokens 9").maxImageTokens, 9);
   assert.equal(train("--min-pixels 9 --max-pixels 9 --lora --no-train-vision").minPixels, 9);
 });
 

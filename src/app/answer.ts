@@ -37,7 +37,7 @@ export async function answerUsers(
   const answering = { engine, processor, pictures: new PictureStore(engine, processor.vision) };
   const summary = await evaluateUsers(users, answering, {
     dir,
-    identity: { weights, data, limit, vision: processor.vision, parse, maxNewTokens },
+    identity: { weights, data, limit, vision: processor.vision, video: processor.video, parse, maxNewTokens },
     parse,
     generation: { maxNewTokens, stopIds, padId: processor.padTokenId },
     batchSize: ANSWERS_AT_ONCE,

@@ -8,7 +8,7 @@ import { UserError } from "../utils/errors.ts";
 import { resolveModelDir } from "../utils/hub.ts";
 import { type JsonObject, readJsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
-import { readVisionSettings } from "../vision/settings.ts";
+import { type PixelBudget, readVisionSettings } from "../vision/settings.ts";
 
 export const EMBEDDED_MODEL = resolve(import.meta.dirname, "../../assets/tiny-qwen3vl");
 
@@ -31,22 +31,32 @@ export interface ModelOptions {
   readonly model: string | null;
   readonly minPixels: number | null;
   readonly maxPixels: number | null;
+  /** `maxPixels` in tokens. */
+  readonly maxImageTokens: number | null;
+  readonly maxVideoPixels: number | null;
   /** Where --max-pixels is not given, the checkpoint's own budget is cut to this. */
   readonly pixelCap: number;
   readonly log: Log;
 }
 
 /** @throws UserError naming what is missing or broken */
-export async function openModel({ model, minPixels, maxPixels, pixelCap, log }: ModelOptions): Promise<Model> {
+export async function openModel({ model, log, ...limits }: ModelOptions): Promise<Model> {
   const dir = model === null ? EMBEDDED_MODEL : await fetchModel(model, log);
   const checkpoint = openCheckpoint(dir);
-  const budget = { minPixels: minPixels ?? undefined, maxPixels: maxPixels ?? undefined };
-  const own = readVisionSettings(dir, budget);
-  const processor = loadProcessor(dir, {
-    ...budget,
-    maxPixels: maxPixels ?? Math.max(own.minPixels, Math.min(own.maxPixels, pixelCap)),
-  });
+  const processor = loadProcessor(dir, pixelBudget(dir, limits));
   return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor) };
+}
+
+function pixelBudget(dir: string, limits: Omit<ModelOptions, "model" | "log">): PixelBudget {
+  const minPixels = limits.minPixels ?? undefined;
+  const own = readVisionSettings(dir, { minPixels });
+  const perToken = (own.patchSize * own.mergeSize) ** 2;
+  const asked = limits.maxPixels ?? (limits.maxImageTokens === null ? null : limits.maxImageTokens * perToken);
+  return {
+    minPixels,
+    maxPixels: asked ?? Math.max(own.minPixels, Math.min(own.maxPixels, limits.pixelCap)),
+    maxVideoPixels: limits.maxVideoPixels ?? undefined,
+  };
 }
 
 async function fetchModel(model: string, log: Log): Promise<string> {

@@ -56,7 +56,11 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ro
   const groupedLengths = settings.groupByLength ? rows.map(rowLength) : null;
   const plan = { rows: rows.length, batchSize, accumulation, shuffle, seed, groupedLengths };
   const totalSteps = settings.maxSteps ?? settings.epochs * stepsPerEpoch(plan);
-  const { minPixels, maxPixels } = model.processor.vision;
+  const { vision, video } = model.processor;
+  const pixelBudget = {
+    ...{ minPixels: vision.minPixels, maxPixels: vision.maxPixels },
+    ...{ minVideoPixels: video.minPixels, maxVideoPixels: video.maxPixels },
+  };
   const schedule = { kind: settings.schedule, peak: settings.lr, warmupSteps: settings.warmupSteps, totalSteps };
   return {
     runDir: checkpointDir,
@@ -65,8 +69,8 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ro
     keep,
     trainer: { ...plan, lossNormalization, signal, schedule },
     lora: spec.kind === "lora" ? spec.settings : null,
-    source: { checkpoint: model.checkpoint, baseModel: model.name, pixelBudget: { minPixels, maxPixels } },
-    runConfig: { ...settings, minPixels, maxPixels, examples: rows.flat().length, rows: rows.length, totalSteps },
+    source: { checkpoint: model.checkpoint, baseModel: model.name, pixelBudget },
+    runConfig: { ...settings, ...pixelBudget, examples: rows.flat().length, rows: rows.length, totalSteps },
     log,
   };
 }

@@ -14,7 +14,8 @@ import {
   type WritableTensor,
   writeSafetensors,
 } from "../utils/safetensors.ts";
-import type { PixelBudget } from "../vision/settings.ts";
+import { type PixelBudget, readVisionSettings } from "../vision/settings.ts";
+import { readVideoBudget, type VideoBudget } from "../vision/videoBudget.ts";
 import type { NamedArrays } from "./replica.ts";
 
 /** As transformers 4 cuts: five thousand million bytes. */
@@ -134,20 +135,46 @@ async function copyFiles(fromDir: string, toDir: string, names: readonly string[
 
 /**
  * Copies tokenizer, chat template and picture settings, with the run's pixel budget written into the copy in both
- * spellings: other programs then scale pictures as they were scaled in training.
+ * spellings: other programs then scale pictures and videos as they were scaled in training.
  * @throws UserError when a file cannot be read or written, or the two folders are one
  */
 export async function copyProcessorFiles(fromDir: string, toDir: string, budget: PixelBudget = {}): Promise<void> {
   await mkdir(toDir, { recursive: true });
   refuseSameFolder(toDir, fromDir);
   await copyFiles(fromDir, toDir, PROCESSOR_FILES);
-  if (budget.minPixels === undefined && budget.maxPixels === undefined) return;
-  await rewriteJson(join(toDir, "preprocessor_config.json"), (config) => withBudget(config, budget));
-  await rewriteJson(join(toDir, "processor_config.json"), (config) =>
-    isJsonObject(config.image_processor)
-      ? { ...config, image_processor: withBudget(config.image_processor, budget) }
-      : config,
-  );
+  const { minPixels, maxPixels, minVideoPixels, maxVideoPixels } = budget;
+  if (minPixels !== undefined || maxPixels !== undefined)
+    await writeBudget(toDir, { file: "preprocessor_config.json", nested: "image_processor", minPixels, maxPixels });
+  if (minVideoPixels === undefined || maxVideoPixels === undefined) return;
+  await writeVideoBudget(fromDir, toDir, { minPixels: minVideoPixels, maxPixels: maxVideoPixels });
+}
+
+type VideoPixels = Pick<VideoBudget, "minPixels" | "maxPixels">;
+
+async function writeVideoBudget(fromDir: string, toDir: string, budget: VideoPixels): Promise<void> {
+  const isWritten = (): boolean => {
+    const { minPixels, maxPixels } = readVideoBudget(toDir, readVisionSettings(toDir));
+    return minPixels === budget.minPixels && maxPixels === budget.maxPixels;
+  };
+  if (isWritten()) return;
+  const file = "video_preprocessor_config.json";
+  await writeBudget(toDir, { file, nested: "video_processor", ...budget });
+  if (isWritten()) return;
+  // there is no file for videos: the pictures' serves, whose budget is another, so videos get a copy of their own
+  const pictures = join(fromDir, "preprocessor_config.json");
+  const config = existsSync(pictures) ? readJsonObject(pictures, "it says how the model takes pictures") : {};
+  await writeJson(join(toDir, file), withBudget(config, budget));
+}
+
+async function writeBudget(
+  dir: string,
+  { file, nested, ...budget }: { file: string; nested: string } & PixelBudget,
+): Promise<void> {
+  await rewriteJson(join(dir, file), (config) => withBudget(config, budget));
+  await rewriteJson(join(dir, "processor_config.json"), (config) => {
+    const own = config[nested];
+    return isJsonObject(own) ? { ...config, [nested]: withBudget(own, budget) } : config;
+  });
 }
 
 async function rewriteJson(file: string, change: (config: JsonObject) => JsonObject): Promise<void> {

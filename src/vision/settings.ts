@@ -25,7 +25,8 @@ export interface VisionSettings {
 export interface PixelBudget {
   readonly minPixels?: number | undefined;
   readonly maxPixels?: number | undefined;
-  /** Largest area of a video, all its frames together. */
+  /** Smallest and largest area of a video, all its frames together. */
+  readonly minVideoPixels?: number | undefined;
   readonly maxVideoPixels?: number | undefined;
 }
 

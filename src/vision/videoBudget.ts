@@ -2,7 +2,15 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../utils/errors.ts";
-import { type Json, objectAt, readJson, refuseUnsupported, type VisionSettings, wholeAt } from "./settings.ts";
+import {
+  type Json,
+  objectAt,
+  type PixelBudget,
+  readJson,
+  refuseUnsupported,
+  type VisionSettings,
+  wholeAt,
+} from "./settings.ts";
 
 export interface VideoBudget {
   /** Smallest area of a resized video, in pixels of all its frames together. */
@@ -27,11 +35,11 @@ const SHARED: readonly (readonly [key: string, name: keyof VisionSettings])[] = 
 ];
 
 /**
- * Reads the video budget of a model folder; `maxPixels` replaces its largest area.
+ * Reads the video budget of a model folder; `overrides` replaces it.
  * As in transformers, the pictures' file serves where there is none for videos, and only `size` counts.
  * @throws UserError naming file and key when something is malformed, contradictory or not supported
  */
-export function readVideoBudget(modelDir: string, pictures: VisionSettings, maxPixels?: number): VideoBudget {
+export function readVideoBudget(modelDir: string, pictures: VisionSettings, overrides: PixelBudget = {}): VideoBudget {
   const { file, config } = readVideoConfig(modelDir);
   refuseUnsupported(file, config);
   for (const [key, name] of SHARED) {
@@ -44,9 +52,10 @@ export function readVideoBudget(modelDir: string, pictures: VisionSettings, maxP
   const size = config.size === undefined || config.size === null ? {} : objectAt(file, "size", config.size);
   const most = wholeAt(file, "max_video_tokens", config.max_video_tokens) ?? DEFAULTS.maxFrameTokens;
   const budget = {
-    minPixels: wholeAt(file, "size.shortest_edge", size.shortest_edge) ?? DEFAULTS.minPixels,
+    minPixels:
+      overrides.minVideoPixels ?? wholeAt(file, "size.shortest_edge", size.shortest_edge) ?? DEFAULTS.minPixels,
     maxPixels:
-      wholeAt("--max-video-pixels", "it", maxPixels) ??
+      wholeAt("--max-video-pixels", "it", overrides.maxVideoPixels) ??
       wholeAt(file, "size.longest_edge", size.longest_edge) ??
       DEFAULTS.maxPixels,
     maxFrameTokens: config.cap_pixels_per_frame === true ? most : null,
