@@ -1,13 +1,16 @@
-/** Files to examples: conversations (`messages`) in JSONL or JSON, and the CSV files of the per-user grounding task. */
+/** Files to examples, whatever format they are in: the formats are in data/, docs/data.md shows each. */
 import { existsSync, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
-import { basename, extname, join } from "node:path";
+import { basename, join } from "node:path";
 import type { Example } from "./data/example.ts";
-import type { Format } from "./data/format.ts";
+import { EXTENSIONS, type FileKind, type Format, KNOWN_FILES, kindOfFile } from "./data/format.ts";
 import { readGroundingCsv } from "./data/groundingCsv.ts";
-import { imageResolver } from "./data/imageReference.ts";
-import { readMessagesFile } from "./data/messagesFile.ts";
-import { UserError } from "./utils/errors.ts";
+import { imageResolver, remoteImages } from "./data/imageReference.ts";
+import { jsonlRows, jsonRows } from "./data/jsonFile.ts";
+import { parquetRows } from "./data/parquet/file.ts";
+import { pickleBudget, pickleRows } from "./data/pickle/file.ts";
+import { type Row, readRows } from "./data/rows.ts";
+import { messageOf, UserError } from "./utils/errors.ts";
 
 export type * from "./data/example.ts";
 export type { Format } from "./data/format.ts";
@@ -27,12 +30,15 @@ export interface DatasetOptions {
   readonly warn?: (message: string) => void;
 }
 
+/** Pictures from the network are fetched once, however often data are read. */
+const remote = remoteImages();
+
 /**
- * Reads a `.jsonl`, `.json` or `.csv` file, or a folder of `user_<id>.csv`. Pictures are found, not opened.
+ * Reads a file, or a folder of `user_<id>` files. Pictures are found, not opened (from the network they are fetched).
  * @throws UserError naming file and row of the first fault, or when nothing is left to read
  */
 export async function readDataset(path: string, options: DatasetOptions = {}): Promise<Example[]> {
-  if (!existsSync(path)) throw new UserError(`${path}: not found; expected a .jsonl, .json or .csv file, or a folder`);
+  if (!existsSync(path)) throw new UserError(`${path}: not found; expected ${KNOWN_FILES}, or a folder`);
   const examples = statSync(path).isDirectory() ? await readFolder(path, options) : await readFile(path, options);
   if (examples.length === 0) throw new UserError(`${path}: no example in it${forUsers(options.users)}`);
   return examples;
@@ -40,39 +46,89 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
 
 const forUsers = (users: readonly number[] | undefined): string => (users ? ` for users ${users.join(", ")}` : "");
 
-async function readFile(file: string, { users, limit = Number.POSITIVE_INFINITY }: DatasetOptions): Promise<Example[]> {
-  const resolveImage = imageResolver(file);
-  if (extname(file) === ".csv") {
-    const user = userOfFile(file);
-    if (users && !(user !== null && users.includes(user))) return [];
-    return readGroundingCsv(file, { user, limit, resolveImage });
+async function readFile(file: string, options: DatasetOptions): Promise<Example[]> {
+  const { users, format = null, limit = Number.POSITIVE_INFINITY } = options;
+  const user = userOfFile(file);
+  if (users && user !== null && !users.includes(user)) return [];
+  try {
+    const kind = await kindOfFile(file, format);
+    const resolveImage = imageResolver(file, {
+      imageRoot: options.imageRoot,
+      remote: options.allowRemoteImages ? remote : null,
+    });
+    if (kind === "csv")
+      return users && user === null ? [] : await readGroundingCsv(file, { user, limit, resolveImage });
+    const budget = kind === "pickle" ? pickleBudget(statSync(file).size) : undefined;
+    return await readRows(ROWS_OF[kind](file), { file, format, user, users, limit, resolveImage, budget });
+  } catch (cause) {
+    throw isSystemError(cause) ? new UserError(`${file}: cannot be read (${messageOf(cause)})`, { cause }) : cause;
   }
-  if ([".jsonl", ".json"].includes(extname(file))) return readMessagesFile(file, { users, limit, resolveImage });
-  throw new UserError(`${file}: unknown kind of file; expected .jsonl, .json or .csv`);
 }
+
+const ROWS_OF: Readonly<Record<Exclude<FileKind, "csv">, (file: string) => AsyncIterable<Row>>> = {
+  jsonl: jsonlRows,
+  json: jsonRows,
+  parquet: parquetRows,
+  pickle: pickleRows,
+};
+
+/** Of the operating system: no permission, a disk that fails. */
+const isSystemError = (thrown: unknown): boolean => thrown instanceof Error && "syscall" in thrown;
 
 async function readFolder(folder: string, options: DatasetOptions): Promise<Example[]> {
   const examples: Example[] = [];
-  for (const user of await usersToRead(folder, options)) {
-    examples.push(...(await readFile(join(folder, `user_${user}.csv`), options)));
+  for (const file of await filesToRead(folder, options)) {
+    for (const example of await readFile(join(folder, file), options)) examples.push(example);
   }
   return examples;
 }
 
-/** The wanted users who have a file, in the order wanted; one warning names those who have none. */
-async function usersToRead(folder: string, { users, warn = console.warn }: DatasetOptions): Promise<number[]> {
-  const present = (await readdir(folder)).map(userOfFile).filter((user) => user !== null);
-  if (present.length === 0) {
-    throw new UserError(`${folder}: no user_<id>.csv in it; expected one CSV file a user, or name a .jsonl file`);
+/** The files of the wanted users, in the order wanted; one warning names those who have none. */
+async function filesToRead(
+  folder: string,
+  { users, format, warn = console.warn }: DatasetOptions,
+): Promise<readonly string[]> {
+  const files = await userFilesOf(folder, format);
+  if (files.size === 0) {
+    throw new UserError(
+      `${folder}: no user_<id>.csv or .pkl in it; expected one file a user, or name ${KNOWN_FILES} itself`,
+    );
   }
-  if (!users) return present.sort((a, b) => a - b);
-  const missing = users.filter((user) => !present.includes(user));
-  if (missing.length > 0) warn(`${folder}: no file for user ${missing.join(", ")} (user_<id>.csv): skipped`);
-  return users.filter((user) => present.includes(user));
+  if (!users) return [...files.keys()].sort((a, b) => a - b).flatMap((user) => files.get(user) ?? []);
+  const missing = users.filter((user) => !files.has(user));
+  if (missing.length > 0) warn(`${folder}: no file for user ${missing.join(", ")} (user_<id>.csv or .pkl): skipped`);
+  return users.flatMap((user) => files.get(user) ?? []);
 }
 
-/** The id in `user_<id>.csv`; null for any other name. */
-function userOfFile(file: string): number | null {
-  const id = /^user_(\d+)\.csv$/.exec(basename(file))?.[1];
-  return id === undefined ? null : Number(id);
+/**
+ * The names of a folder's user files by their user.
+ * @throws UserError where a user has several
+ */
+export async function userFilesOf(folder: string, format: Format | null = null): Promise<ReadonlyMap<number, string>> {
+  const files = new Map<number, string>();
+  for (const name of (await readdir(folder)).sort()) {
+    const user = userOfFile(name);
+    if (user === null || (format !== null && !isOfFormat(name, format))) continue;
+    const former = files.get(user);
+    if (former !== undefined)
+      throw new UserError(`${folder}: ${former} and ${name} are of one user; say with --format which to read`);
+    files.set(user, name);
+  }
+  return files;
+}
+
+/** Rows of either form stand in files of the same names. */
+const isOfFormat = (name: string, format: Format): boolean =>
+  ({
+    csv: /\.csv$/i,
+    pickle: /\.(pkl|pickle)$/i,
+    parquet: /\.parquet$/i,
+    messages: /\.(jsonl|json|parquet)$/i,
+    conversations: /\.(jsonl|json|parquet)$/i,
+  })[format].test(name);
+
+/** The id in `user_<id>.csv`, `.pkl` and so on; null for any other name. */
+export function userOfFile(file: string): number | null {
+  const [, id, extension = ""] = /^user_(\d{1,15})(\.\w+)$/.exec(basename(file)) ?? [];
+  return id !== undefined && EXTENSIONS.includes(extension.toLowerCase()) ? Number(id) : null;
 }

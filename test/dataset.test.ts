@@ -68,8 +68,8 @@ test("golden rows: ids, turns, pictures beside the file", async () => {
 });
 
 test("one picture in every way of naming it", async () => {
-  const path = join(temporaryFolder(), "x.png");
-  writeFileSync(path, BYTES);
+  const file = written("rows.jsonl", "");
+  const path = join(dirname(file), "a.png");
   const uri = `data:image/png;base64,${BYTES.toString("base64")}`;
   const words = { type: "text", text: "what?" };
   const inParts = [
@@ -86,7 +86,7 @@ test("one picture in every way of naming it", async () => {
     { ...ask("<image>what?"), images: "a.png" },
     { ...ask([{ type: "text", text: "<image>what?" }]), images: ["a.png"] },
   ];
-  const file = written("rows.jsonl", rows(...inParts, ...inColumn));
+  writeFileSync(file, rows(...inParts, ...inColumn));
   const examples = await readDataset(file);
   assert.equal(examples.length, 10);
   for (const { messages } of examples) {
@@ -183,8 +183,12 @@ test("users select rows that name them", async () => {
 });
 
 const faults: [name: string, row: unknown, message: RegExp][] = [
-  ["no messages", { text: "a" }, /line 2: expected an object with "messages", found an object with text/],
-  ["not an object", 3, /line 2: expected an object with "messages", found 3/],
+  [
+    "no messages",
+    { text: "a" },
+    /line 2: expected an object with "messages" or "conversations", found an object with text/,
+  ],
+  ["not an object", 3, /line 2: expected an object with "messages" or "conversations", found 3/],
   ["messages not a list", { messages: "a" }, /line 2: messages is "a"; expected a list/],
   ["no assistant turn", { messages: [{ role: "user", content: "a" }] }, /line 2: no assistant turn among 1 messages/],
   [
@@ -270,7 +274,7 @@ const faults: [name: string, row: unknown, message: RegExp][] = [
   [
     "a picture on the network",
     ask([{ type: "image", url: "https://a.b/c.png" }]),
-    /line 2: the picture https:\/\/a\.b\/c\.png is on the network; download it/,
+    /line 2: the picture https:\/\/a\.b\/c\.png is on the network; pass --allow-remote-images/,
   ],
   [
     "a data URI of text",
@@ -283,7 +287,7 @@ const faults: [name: string, row: unknown, message: RegExp][] = [
     /line 2: the bytes of a data: picture are not base64/,
   ],
   ["user not a name", { ...ask("a"), user: [1] }, /line 2: user is a list/],
-  ["tools not a list", { ...ask("a"), tools: "get" }, /line 2: tools is "get"/],
+  ["tools not a list", { ...ask("a"), tools: "get" }, /line 2: tools is text but not JSON/],
 ];
 
 for (const [name, row, message] of faults) {
@@ -295,12 +299,15 @@ test("files that are no data are refused by name", async () => {
   await refuses(written("a.json", " "), /empty file/);
   await refuses(written("a.jsonl", `${rows(ask("a"))}\n{"messages": [`), /line 2: not JSON/);
   await refuses(written("a.json", "[1,"), /not JSON/);
-  await refuses(written("a.json", JSON.stringify([ask("a"), 1])), /row 2: expected an object with "messages"/);
+  await refuses(written("a.json", JSON.stringify([ask("a"), 1])), /row 2: expected an object with "messages" or/);
   await refuses(written("a.jsonl", Buffer.from([0x7b, 0xff, 0x0a])), /line 1: not UTF-8/);
   await refuses(written("a.json", Buffer.from([0x7b, 0xff])), /not UTF-8/);
-  await refuses(written("a.txt", "a"), /unknown kind of file; expected \.jsonl, \.json or \.csv/);
+  await refuses(
+    written("a.txt", "a"),
+    /neither its content nor its name tells what it is; expected a \.jsonl, \.json, \.csv, \.parquet or \.pkl file/,
+  );
   await refuses(join(temporaryFolder(), "none.jsonl"), /not found/);
-  await refuses(temporaryFolder(), /no user_<id>\.csv in it/);
+  await refuses(temporaryFolder(), /no user_<id>\.csv or \.pkl in it/);
 });
 
 const HEADER = "image,command,referring,x,y,episode\n";
@@ -352,7 +359,7 @@ test("a folder of users: all in order of their number, or those wanted; the miss
     ["2", 2],
   ]);
   assert.equal(warnings.length, 1);
-  assert.match(warnings[0] ?? "", /no file for user 5, 6 \(user_<id>\.csv\): skipped/);
+  assert.match(warnings[0] ?? "", /no file for user 5, 6 \(user_<id>\.csv or \.pkl\): skipped/);
   await refuses(folder, /no example in it for users 5/, { users: [5], warn });
 });
 

@@ -2,6 +2,7 @@
 import { basename } from "node:path";
 import { CsvError, parse } from "csv-parse/sync";
 import { groundingAnswer, groundingPrompt } from "../text/groundingPrompt.ts";
+import { mapAhead } from "../utils/ahead.ts";
 import { messageOf, UserError } from "../utils/errors.ts";
 import type { Example, GroundingTarget } from "./example.ts";
 import type { ImageResolver } from "./imageReference.ts";
@@ -22,8 +23,14 @@ export async function readGroundingCsv(
   const rows = parseRows(file, await readUtf8(file));
   if (rows.length === 0) throw new UserError(`${file}: no rows below the header; expected at least one`);
   const of = { file, user: user === null ? null : String(user), resolveImage };
-  return rows.slice(0, limit).map(({ row, line }) => exampleOf(row, { ...of, line }));
+  const examples: Example[] = [];
+  const wanted = rows.slice(0, limit);
+  for await (const example of mapAhead(wanted, AHEAD, ({ row, line }) => exampleOf(row, { ...of, line })))
+    examples.push(example);
+  return examples;
 }
+
+const AHEAD = 31; // so that pictures from the network come several at a time
 
 interface RowPlace {
   readonly file: string;
@@ -32,12 +39,12 @@ interface RowPlace {
   readonly resolveImage: ImageResolver;
 }
 
-function exampleOf(row: CsvRow, { file, line, user, resolveImage }: RowPlace): Example {
+async function exampleOf(row: CsvRow, { file, line, user, resolveImage }: RowPlace): Promise<Example> {
   const where = `${file}, line ${line}`;
   for (const column of ["image", "command", "referring"] as const) {
     if (row[column].trim() === "") throw new UserError(`${where}: column "${column}" is empty`);
   }
-  const image = resolveImage(row.image, where);
+  const image = await resolveImage(row.image, where);
   const target: GroundingTarget = {
     point: [coordinate(row, "x", where), coordinate(row, "y", where)],
     content: row.referring,

@@ -1,59 +1,56 @@
-/** How a data file names its pictures: a path beside it, or the bytes themselves in a `data:` URI. */
-import { statSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
-import { messageOf, UserError } from "../utils/errors.ts";
+/** How a data file names its pictures: a path, the bytes themselves, a `data:` URI or, where allowed, an address. */
+import { UserError } from "../utils/errors.ts";
 import type { ImageSource } from "../vision/image.ts";
+import { imagePathOf, imageRootOf } from "./imagePath.ts";
+import { type RemoteImages, remoteImages } from "./remoteImage.ts";
+
+/** What a row says about a picture: a path, a URI, or a file's bytes and the path it once had. */
+export type ImageReference = string | { readonly bytes: Uint8Array; readonly path: string | null };
 
 /** @param where file and row, for messages  @throws UserError when there is no such picture */
-export type ImageResolver = (reference: string, where: string) => ImageSource;
+export type ImageResolver = (reference: ImageReference, where: string) => ImageSource | Promise<ImageSource>;
 
-/**
- * Finds the pictures of one data file: relative paths start at its folder. Files must exist; they are not opened.
- * This is the one place that decides which paths a data file may reach.
- */
-export function imageResolver(dataFile: string): ImageResolver {
-  const root = dirname(resolve(dataFile));
-  const known = new Set<string>();
+export interface ImageOptions {
+  /** Where paths start, and what they may not leave. Default: the folder of the data file. */
+  readonly imageRoot?: string | null | undefined;
+  /** What fetches pictures that are named by http(s); null refuses them. */
+  readonly remote?: RemoteImages | null;
+}
+
+/** Finds the pictures of one data file. Files must exist; they are not opened. */
+export function imageResolver(dataFile: string, { imageRoot = null, remote = null }: ImageOptions = {}): ImageResolver {
+  const root = imageRootOf(dataFile, imageRoot);
+  const known = new Map<string, ImageSource>();
   return (reference, where) => {
+    if (typeof reference !== "string") return fromBytes(reference, where);
     if (/^data:/i.test(reference)) return fromDataUri(reference, where);
-    if (/^https?:/i.test(reference)) {
-      throw new UserError(`${where}: the picture ${reference} is on the network; download it and name the file`);
-    }
-    const path = resolve(root, localPath(reference, where));
-    if (!known.has(path)) requireFile(path, reference, where);
-    known.add(path);
-    return { kind: "file", path };
+    if (/^https?:/i.test(reference)) return fetched(reference, remote, where);
+    const found = known.get(reference) ?? { kind: "file", path: imagePathOf(reference, root, where) };
+    known.set(reference, found);
+    return found;
   };
 }
 
-function localPath(reference: string, where: string): string {
-  if (reference === "") throw new UserError(`${where}: a picture has an empty path`);
-  if (!/^file:/i.test(reference)) return reference;
-  try {
-    return fileURLToPath(reference);
-  } catch (cause) {
-    throw new UserError(`${where}: ${reference} names no file of this machine (${messageOf(cause)})`, { cause });
-  }
+export { type RemoteImages, remoteImages };
+
+function fetched(url: string, remote: RemoteImages | null, where: string): Promise<ImageSource> {
+  if (remote !== null) return remote.fetch(url, where);
+  throw new UserError(
+    `${where}: the picture ${url} is on the network; pass --allow-remote-images, or download it and name the file`,
+  );
 }
 
-function requireFile(path: string, reference: string, where: string): void {
-  let isFile: boolean;
-  try {
-    isFile = statSync(path).isFile();
-  } catch (cause) {
-    throw new UserError(`${where}: picture ${reference} cannot be read (${messageOf(cause)}); expected it at ${path}`, {
-      cause,
-    });
-  }
-  if (!isFile) throw new UserError(`${where}: picture ${reference} is not a file (${path})`);
+function fromBytes({ bytes, path }: { bytes: Uint8Array; path: string | null }, where: string): ImageSource {
+  const name = path === null ? `a picture of ${where}` : `the picture ${path} of ${where}`;
+  if (bytes.length === 0) throw new UserError(`${where}: ${name} has no bytes`);
+  return { kind: "bytes", name, bytes };
 }
 
 /** Source: RFC 2397; pictures are always base64. */
 function fromDataUri(uri: string, where: string): ImageSource {
   const comma = uri.indexOf(",");
   const header = uri.slice(0, Math.max(0, comma));
-  if (!/^data:image\/[^;,]+(;[^;,]+)*;base64$/i.test(header)) {
+  if (header.length > 200 || !/^data:image\/[^;,]+(;[^;,]+)*;base64$/i.test(header)) {
     throw new UserError(`${where}: a picture begins ${uri.slice(0, 40)}; expected data:image/<kind>;base64,<bytes>`);
   }
   const base64 = uri.slice(comma + 1).replace(/[\s=]/g, "");

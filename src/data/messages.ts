@@ -1,74 +1,43 @@
 /** The `messages` of one row: OpenAI's and transformers' ways of writing them, checked. */
 import { UserError } from "../utils/errors.ts";
 import { isJsonObject, type JsonObject, kindOf } from "../utils/json.ts";
-import { type ContentPart, type Message, ROLES, type Role } from "./example.ts";
-import type { ImageResolver } from "./imageReference.ts";
-
-interface RowContext {
-  /** File and row, for messages. */
-  readonly where: string;
-  readonly resolveImage: ImageResolver;
-}
-
-/** A content part before placeholders have met the `images` column; a null reference is a placeholder. */
-type RawPart =
-  | { readonly type: "text"; readonly text: string }
-  | { readonly type: "image"; readonly reference: string | null }
-  | { readonly type: "video"; readonly references: readonly string[]; readonly fps: number };
-
-type RawMessage = Omit<Message, "content"> & { readonly content: string | readonly RawPart[] };
+import { ROLES, type Role } from "./example.ts";
+import type { ImageReference } from "./imageReference.ts";
+import { checkTurns, imageColumn, isAbsent, type RawMessage, type RawPart, referenceOf, trainMark } from "./turns.ts";
 
 const IMAGE_TAG = "<image>";
 
 /**
- * The conversation of one row. Pictures are named in their content parts, or in the row's `images` column, whose
+ * The conversation of one row. Pictures are named in their content parts, or in the row's `images` or `image` column, whose
  * entries stand in order for `{"type": "image"}` placeholders or, where there are none, for `<image>` tags.
  * @throws UserError naming file, row and message
  */
-export function messagesOfRow(row: JsonObject, { where, resolveImage }: RowContext): readonly Message[] {
+export function turnsOfMessages(row: JsonObject, where: string): readonly RawMessage[] {
   const { messages } = row;
   if (!Array.isArray(messages)) throw new UserError(`${where}: messages is ${kindOf(messages)}; expected a list`);
   const raw = messages.map((message: unknown, i) => rawMessage(message, `${where}, message ${i + 1}`));
   checkTurns(raw, where);
-  const placed = placeImages(raw, columnReferences(row.images, where), where);
-  return placed.map((message) => resolved(message, { where, resolveImage }));
-}
-
-function checkTurns(messages: readonly RawMessage[], where: string): void {
-  if (!messages.some(({ role }) => role === "assistant")) {
-    throw new UserError(
-      `${where}: no assistant turn among ${messages.length} messages; there is nothing to learn from`,
-    );
-  }
-  const system = messages.findLastIndex(({ role }) => role === "system");
-  if (system > 0)
-    throw new UserError(`${where}, message ${system + 1}: a system turn; only the first message may be one`);
+  return placeImages(raw, imageColumn(row, where), where);
 }
 
 function rawMessage(message: unknown, where: string): RawMessage {
   if (!isJsonObject(message))
     throw new UserError(`${where}: expected an object with role and content, found ${kindOf(message)}`);
-  const { tool_calls: calls, reasoning_content: reasoning, train } = message;
+  const { tool_calls: calls, reasoning_content: reasoning } = message;
   if (!isAbsent(calls) && !(Array.isArray(calls) && calls.every(isJsonObject))) {
     throw new UserError(`${where}: tool_calls is ${kindOf(calls)}; expected a list of calls`);
   }
   if (!isAbsent(reasoning) && typeof reasoning !== "string") {
     throw new UserError(`${where}: reasoning_content is ${kindOf(reasoning)}; expected text`);
   }
-  if (!isAbsent(train) && typeof train !== "boolean") {
-    throw new UserError(`${where}: train is ${kindOf(train)}; expected true or false`);
-  }
   return {
     role: roleOf(message, where),
     content: contentOf(message, where),
     ...(isAbsent(calls) ? {} : { tool_calls: calls as readonly object[] }),
     ...(isAbsent(reasoning) ? {} : { reasoning_content: reasoning as string }),
-    ...(isAbsent(train) ? {} : { train: train as boolean }),
+    ...trainMark(message, where),
   };
 }
-
-/** Tables that went through Arrow hold null where a row has no such field. */
-const isAbsent = (value: unknown): value is undefined | null => value === undefined || value === null;
 
 function roleOf({ role }: JsonObject, where: string): Role {
   const known = ROLES.find((name) => name === role);
@@ -115,22 +84,11 @@ function videoPart({ video, fps }: JsonObject, where: string): RawPart {
   return { type: "video", references: video.map((frame, i) => referenceOf(frame, `${where}, frame ${i + 1}`)), fps };
 }
 
-/** A path or URI as it stands, or inside `{"url": ...}` (OpenAI) or `{"path": ...}` (Hugging Face data sets). */
-function referenceOf(value: unknown, where: string): string {
-  if (typeof value === "string") return value;
-  const inner = isJsonObject(value) ? (value.url ?? value.path) : undefined;
-  if (typeof inner === "string") return inner;
-  throw new UserError(`${where}: a picture is ${kindOf(value)}; expected a path, a data: URI or {"url": ...}`);
-}
-
-/** The `images` column: null where the row has none. */
-function columnReferences(images: unknown, where: string): readonly string[] | null {
-  if (isAbsent(images)) return null;
-  const list: readonly unknown[] = Array.isArray(images) ? images : [images];
-  return list.map((image, i) => referenceOf(image, `${where}, images entry ${i + 1}`));
-}
-
-function placeImages(messages: readonly RawMessage[], column: readonly string[] | null, where: string): RawMessage[] {
+function placeImages(
+  messages: readonly RawMessage[],
+  column: readonly ImageReference[] | null,
+  where: string,
+): RawMessage[] {
   const hasPlaceholders = messages.some(({ content }) => typeof content !== "string" && content.some(isPlaceholder));
   if (column === null) {
     refuseLonePlaceholders(messages, hasPlaceholders, where);
@@ -151,7 +109,7 @@ function placeImages(messages: readonly RawMessage[], column: readonly string[] 
 const isPlaceholder = (part: RawPart): boolean => part.type === "image" && part.reference === null;
 
 /** A placeholder beyond the column's end stays one; the count that follows refuses it. */
-const fill = (part: RawPart, reference: string | undefined): RawPart =>
+const fill = (part: RawPart, reference: ImageReference | undefined): RawPart =>
   reference === undefined ? part : { type: "image", reference };
 
 const mapParts = (message: RawMessage, change: (part: RawPart) => RawPart): RawMessage =>
@@ -187,17 +145,3 @@ const splitText = (text: string): RawPart[] =>
       { type: "text", text: piece },
     ])
     .filter((part) => part.type !== "text" || part.text !== "");
-
-function resolved({ content, ...rest }: RawMessage, { where, resolveImage }: RowContext): Message {
-  if (typeof content === "string") return { ...rest, content };
-  const parts = content.map((part): ContentPart => {
-    if (part.type === "text") return part;
-    if (part.type === "video") {
-      const frames = part.references.map((reference, i) => resolveImage(reference, `${where}, frame ${i + 1}`));
-      return { type: "video", video: frames, fps: part.fps };
-    }
-    if (part.reference === null) throw new UserError(`${where}: an image part without a picture`);
-    return { type: "image", image: resolveImage(part.reference, where) };
-  });
-  return { ...rest, content: parts };
-}

@@ -22,3 +22,19 @@ ${content}
 \`\`\`grounding
 [${x}, ${y}]
 \`\`\``;
+
+const ANSWER =
+  /^\s*```referring\n(.*?)\n```\s*```grounding\n\s*(?:[[(]\s*)?(\d{1,4})\s*,\s*(\d{1,4})\s*(?:[\])]\s*)?\n```\s*$/s;
+
+/**
+ * The inverse of `groundingAnswer`, for answers in data: round or square brackets, or none. Deliberately narrow: what a data
+ * set means by anything else is not guessed.
+ * @returns null for other texts, and for points outside of 0-1000
+ */
+export function readGroundingAnswer(
+  answer: string,
+): { readonly content: string; readonly point: readonly [x: number, y: number] } | null {
+  const [, content, x, y] = ANSWER.exec(answer) ?? [];
+  if (content === undefined || Number(x) > 1000 || Number(y) > 1000) return null;
+  return { content, point: [Number(x), Number(y)] };
+}

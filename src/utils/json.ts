@@ -28,12 +28,14 @@ export function readJsonObject(file: string, purpose: string): JsonObject {
   return parsed;
 }
 
-/** What a JSON value is, as messages call it. */
+/** What a JSON value is, as messages call it; also of the bytes and large numbers that tables hold. */
 export function kindOf(value: unknown): string {
   if (value === null) return "null";
   if (value === undefined) return "nothing";
   if (Array.isArray(value)) return "a list";
+  if (value instanceof Uint8Array) return "bytes";
+  if (typeof value === "bigint") return String(value);
   if (typeof value === "object") return "an object";
-  const text = JSON.stringify(value);
+  const text = JSON.stringify(typeof value === "string" ? value.slice(0, 80) : value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

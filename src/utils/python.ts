@@ -24,3 +24,17 @@ export function pythonDict(values: Readonly<Record<string, number | null>>): str
   });
   return `{${items.join(", ")}}`;
 }
+
+// what str.isspace() is true for; unlike JavaScript's trim, it takes U+001C to U+001F and U+0085, and leaves U+FEFF
+const SPACES = new Set(
+  "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000",
+);
+
+/** `str.strip()`. (One regular expression for both ends would take quadratic time on long runs of spaces.) */
+export function pythonStrip(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && SPACES.has(text.charAt(start))) start++;
+  while (end > start && SPACES.has(text.charAt(end - 1))) end--;
+  return text.slice(start, end);
+}

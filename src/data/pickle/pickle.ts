@@ -19,19 +19,11 @@ import {
   store,
   take,
   unsigned,
-} from "./pickleMachine.ts";
-import { OPCODES, type OpcodeName } from "./pickleOpcodes.ts";
-import {
-  decodeUtf8,
-  doubleOf,
-  floatOf,
-  integerOf,
-  pythonString,
-  rawUnicodeEscape,
-  signedInteger,
-} from "./pickleScalars.ts";
+} from "./machine.ts";
+import { OPCODES, type OpcodeName } from "./opcodes.ts";
+import { decodeUtf8, doubleOf, floatOf, integerOf, pythonString, rawUnicodeEscape, signedInteger } from "./scalars.ts";
 
-export type { PickleValue } from "./pickleMachine.ts";
+export type { PickleValue } from "./machine.ts";
 
 const HIGHEST_PROTOCOL = 5;
 export const MAX_PICKLE_BYTES = 128 * 2 ** 20;

@@ -1,5 +1,5 @@
 /** Text and numbers as pickles write them. */
-import { UserError } from "../utils/errors.ts";
+import { UserError } from "../../utils/errors.ts";
 
 const MAX_DIGITS = 4300; // as CPython: longer decimals take quadratic time
 const MAX_INTEGER_BYTES = 2048;

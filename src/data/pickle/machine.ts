@@ -1,5 +1,5 @@
 /** What a pickle's opcodes work on: the bytes ahead, a stack of values and a memo. */
-import { UserError } from "../utils/errors.ts";
+import { UserError } from "../../utils/errors.ts";
 
 /** Dicts become objects, tuples arrays. An object that stands in two places of the pickle is one object here, too. */
 export type PickleValue =
