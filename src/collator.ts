@@ -6,7 +6,7 @@ import type { TokenizedText } from "./text/tokenizer.ts";
 import { cutLeft, cutRight, largestFittingShare, type TokenRow } from "./text/truncation.ts";
 import { type Visual, visualOf, type WrittenVisuals, writeVisuals } from "./text/visuals.ts";
 import { messageOf, UserError } from "./utils/errors.ts";
-import { type MeasuredVisual, measure, type PlacedImage, place, shareOf } from "./vision/placement.ts";
+import { type MeasuredVisual, measure, type PlacedImage, place } from "./vision/placement.ts";
 
 /** The label of a token that is not learnt. */
 export const IGNORE = -100;
@@ -144,7 +144,7 @@ const measured = (messages: readonly Message[]): Promise<MeasuredVisual[]> =>
 
 /** Visuals ready to be written, with a share of the processor's pixel budget. */
 function placed(sizes: readonly MeasuredVisual[], processor: Processor, share = 1): Visual[] {
-  const images = place(sizes, shareOf(processor, share));
+  const images = place(sizes, processor, share);
   return sizes.map((visual, i) => visualOf(visual, images[i] ?? [], processor));
 }
 

@@ -1,4 +1,5 @@
 /** Shortens rows of tokens that are too long: with smaller pictures, or from one side, never inside a picture or video. */
+import { leastWhere } from "../utils/search.ts";
 import type { PlacedImage } from "../vision/placement.ts";
 import type { VisualBlock } from "./visuals.ts";
 
@@ -81,17 +82,10 @@ const SHARES = 2 ** 20; // steps between the smallest and the largest budget: fi
 
 /**
  * The largest share of a budget, from 0 to 1, at which a row fits.
- * @param lengthAt tokens of the row; grows with the share
+ * @param lengthAt tokens of the row; never falls as the share grows
  * @returns null where even a share of 0 is too long
  */
 export function largestFittingShare(maxLength: number, lengthAt: (share: number) => number): number | null {
-  const fits = (step: number): boolean => lengthAt(step / SHARES) <= maxLength;
-  if (!fits(0)) return null;
-  let [fitting, tooLong] = [0, SHARES + 1];
-  while (tooLong - fitting > 1) {
-    const middle = Math.floor((fitting + tooLong) / 2);
-    if (fits(middle)) fitting = middle;
-    else tooLong = middle;
-  }
-  return fitting / SHARES;
+  const tooLong = leastWhere(0, SHARES, (step) => lengthAt(step / SHARES) > maxLength);
+  return tooLong === 0 ? null : (tooLong - 1) / SHARES;
 }

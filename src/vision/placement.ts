@@ -1,10 +1,11 @@
 /** Pictures and videos before they are decoded: what their headers announce, and the grid that each gets from it. */
 import { UserError } from "../utils/errors.ts";
+import { leastWhere } from "../utils/search.ts";
 import { readImageSize } from "./decode.ts";
 import { type GridThw, type ImageSize, type ImageSource, nameOf } from "./image.ts";
 import { gridOf } from "./patches.ts";
 import type { VisionSettings } from "./settings.ts";
-import { temporalPatches, videoGridOf } from "./video.ts";
+import { countedFrames, temporalPatches, videoGridOf } from "./video.ts";
 import type { VideoBudget } from "./videoBudget.ts";
 
 /** A picture, or a piece of a video; the grid is the size that it will be resized to. */
@@ -44,21 +45,51 @@ export interface PixelLimits {
   readonly video: VideoBudget;
 }
 
-/** The limits with a share of what lies between the smallest and the largest: 1 leaves them, 0 makes all as small as can be. */
-export function shareOf({ vision, video }: PixelLimits, share: number): PixelLimits {
-  const most = (limit: { readonly minPixels: number; readonly maxPixels: number }): number =>
-    Math.floor(limit.minPixels + share * (limit.maxPixels - limit.minPixels));
-  return { vision: { ...vision, maxPixels: most(vision) }, video: { ...video, maxPixels: most(video) } };
-}
-
-/** @returns for each visual in order its images: one for a picture, one a temporal patch for a video */
-export function place(visuals: readonly MeasuredVisual[], limits: PixelLimits): PlacedImage[][] {
+/**
+ * @param share of what lies between the smallest and the largest budget: 1 leaves pictures as the limits have them, 0 makes
+ *   them as small as may be
+ * @returns for each visual in order its images: one for a picture, one a temporal patch for a video
+ */
+export function place(visuals: readonly MeasuredVisual[], limits: PixelLimits, share = 1): PlacedImage[][] {
   let videos = 0;
   return visuals.map((visual) => {
-    if (visual.type === "image") return [{ frames: [visual.image], grid: gridOf(visual.size, limits.vision) }];
-    const size = { ...visual.size, frames: visual.video.length };
-    const [, height, width] = videoGridOf(size, limits.vision, limits.video);
+    const grid = visual.type === "image" ? imageGrid(visual.size, limits, share) : videoGrid(visual, limits, share);
+    if (visual.type === "image") return [{ frames: [visual.image], grid }];
     const video = videos++;
-    return temporalPatches(visual.video, limits.vision).map((frames) => ({ frames, grid: [1, height, width], video }));
+    return temporalPatches(visual.video, limits.vision).map((frames) => ({ frames, grid, video }));
   });
+}
+
+const imageGrid = (size: ImageSize, { vision }: PixelLimits, share: number): GridThw =>
+  gridWithin(vision, share, (maxPixels) => {
+    const grid = gridOf(size, { ...vision, maxPixels });
+    return { grid, pixels: areaOf(grid, vision) };
+  });
+
+/** The grid of one temporal patch. */
+function videoGrid(visual: MeasuredVisual & { readonly type: "video" }, limits: PixelLimits, share: number): GridThw {
+  const { vision, video } = limits;
+  const frames = visual.video.length;
+  return gridWithin(video, share, (maxPixels) => {
+    const [, height, width] = videoGridOf({ ...visual.size, frames }, vision, { ...video, maxPixels });
+    const grid: GridThw = [1, height, width];
+    return { grid, pixels: countedFrames(frames, vision) * areaOf(grid, vision) };
+  });
+}
+
+const areaOf = ([, height, width]: GridThw, { patchSize }: VisionSettings): number => height * width * patchSize ** 2;
+
+/** The grid under a share of a budget. Sides are rounded down, so the smallest budget is raised until its pixels are there. */
+function gridWithin(
+  { minPixels, maxPixels }: { readonly minPixels: number; readonly maxPixels: number },
+  share: number,
+  at: (maxPixels: number) => { readonly grid: GridThw; readonly pixels: number },
+): GridThw {
+  const wanted = Math.floor(minPixels + share * (maxPixels - minPixels));
+  return at(
+    Math.min(
+      maxPixels,
+      leastWhere(wanted, maxPixels, (most) => at(most).pixels >= minPixels),
+    ),
+  ).grid;
 }

@@ -36,8 +36,7 @@ function videoSize(size: VideoSize, settings: VisionSettings, budget: VideoBudge
   const { width, height } = atLeast(factor, size);
   refuseExtremeShape(height, width);
   const rounded = { height: roundHalfEven(height / factor) * factor, width: roundHalfEven(width / factor) * factor };
-  const area =
-    roundHalfEven(frames / settings.temporalPatchSize) * settings.temporalPatchSize * rounded.height * rounded.width;
+  const area = countedFrames(frames, settings) * rounded.height * rounded.width;
   const maxPixels = mostPixels(frames, factor, budget);
   if (area > maxPixels) {
     const beta = Math.sqrt((frames * height * width) / maxPixels);
@@ -51,6 +50,10 @@ function videoSize(size: VideoSize, settings: VisionSettings, budget: VideoBudge
   }
   return rounded;
 }
+
+/** As many frames as the budget is reckoned with: whole temporal patches, a half one to the even number. */
+export const countedFrames = (frames: number, { temporalPatchSize }: VisionSettings): number =>
+  roundHalfEven(frames / temporalPatchSize) * temporalPatchSize;
 
 /** A frame smaller than one token is first enlarged to one. */
 function atLeast(factor: number, { width, height }: ImageSize): ImageSize {

@@ -17,6 +17,19 @@ export function picture(width: number, height: number): RgbImage {
   return { width, height, data };
 }
 
+/** The picture moved to the left by five columns a frame, the same as in scripts/fixtures/make_video.py. */
+export function frame(width: number, height: number, number: number): RgbImage {
+  const still = picture(width, height);
+  const data = new Uint8Array(still.data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = (y * width + ((x + 5 * number) % width)) * 3;
+      data.set(still.data.subarray(from, from + 3), (y * width + x) * 3);
+    }
+  }
+  return { width, height, data };
+}
+
 /** The picture as a file in memory. */
 export async function pngOf({ width, height, data }: RgbImage): Promise<ImageSource> {
   const bytes = await sharp(data, { raw: { width, height, channels: 3 } })
