@@ -1,7 +1,7 @@
 /** A training run: steps, validation losses, checkpoints, and the result; interrupted it saves, resumed it goes on. */
 import { dirname, resolve } from "node:path";
 import type { RemoteEngine } from "../engine/start.ts";
-import { InternalError, Interrupted, UserError } from "../utils/errors.ts";
+import { InternalError, Interrupted, messageOf, UserError } from "../utils/errors.ts";
 import type { JsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { type ProgressFields, startProgress } from "../utils/progress.ts";
@@ -90,13 +90,15 @@ export async function runTraining(
       if (isDue(report.step, options.saveSteps)) await save(engine, standing, options);
     }
   } catch (thrown) {
-    if (!(thrown instanceof Interrupted)) throw thrown;
-    if (standing.step > standing.savedStep) await save(engine, standing, options);
-    throw new Interrupted(
-      standing.step === 0
-        ? "stopped before the first step was done: nothing to save"
-        : `stopped after step ${standing.step}, saved in ${options.runDir}; --resume goes on from there`,
-    );
+    const isSaved = await saveWhatIsDone(engine, standing, options, thrown);
+    const kept = `step ${standing.step}, saved in ${options.runDir}; --resume goes on from there`;
+    if (thrown instanceof Interrupted)
+      throw new Interrupted(
+        isSaved ? `stopped after ${kept}` : "stopped before the first step was done: nothing to save",
+      );
+    if (thrown instanceof UserError && isSaved)
+      throw new UserError(`${thrown.message}; ended after ${kept}`, { cause: thrown });
+    throw thrown;
   } finally {
     progress.stop();
   }
@@ -109,6 +111,24 @@ const waitField = ({ waitShare }: StepReport): ProgressFields =>
   waitShare > 0.02 ? { "data wait": `${Math.round(100 * waitShare)} %` } : {};
 
 const round4 = (share: number): number => Math.round(share * 1e4) / 1e4;
+
+/** @returns whether a checkpoint holds the last step that was done */
+async function saveWhatIsDone(
+  engine: RemoteEngine,
+  standing: Standing,
+  options: RunOptions,
+  reason: unknown,
+): Promise<boolean> {
+  if (standing.step > standing.savedStep) {
+    try {
+      await save(engine, standing, options);
+    } catch (failure) {
+      if (reason instanceof Interrupted) throw failure;
+      options.log.warn(`the steps done since the last checkpoint could not be saved: ${messageOf(failure)}`); // the reason itself is told after this
+    }
+  }
+  return standing.step > 0 && standing.savedStep === standing.step;
+}
 
 function note(standing: Standing, { step, epoch, loss, gradNorm, learningRate, tokens, waitShare }: StepReport): void {
   Object.assign(standing, { step, epoch, tokens: standing.tokens + tokens });
@@ -206,6 +226,7 @@ const FREE_SETTINGS = new Set([
   "evalSteps",
   "eval",
   "users",
+  "testData",
   "parse",
   "maxNewTokens",
   "resume",
