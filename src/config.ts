@@ -149,6 +149,41 @@ const ANSWERING = {
   }),
 } satisfies Settings;
 
+const SPLIT = "Splits";
+const users = (told: { readonly defaultText: string; readonly why: string }) =>
+  ({ group: SPLIT, shown: "A B ...", takes: "many", default: null, read: readUsers, ...told }) satisfies Setting<
+    readonly number[] | null
+  >;
+const SPLITS = {
+  trainUsers: users({
+    defaultText: `${USER_SPLIT.train.join("-")} of a folder, of a file all that are not held out`,
+    why: "users to train on, given as --u, which names those to evaluate",
+  }),
+  valUsers: users({
+    defaultText: `${USER_SPLIT.validation.join("-")} of a folder, none of a file`,
+    why: "users whose samples tell the validation loss",
+  }),
+  valData: text({ group: SPLIT, shown: "FILE|DIR", default: null, why: "take the validation samples from here" }),
+  valFraction: number({
+    group: SPLIT,
+    above: 0,
+    below: 1,
+    default: null,
+    why: "hold this share of the training samples out for validation, whole episodes (else whole users) together, drawn by --seed",
+  }),
+  testData: text({
+    group: SPLIT,
+    shown: "FILE|DIR",
+    default: null,
+    why: "take the samples to evaluate from here; --u chooses among their users",
+  }),
+  allowOverlap: toggle({
+    group: SPLIT,
+    default: false,
+    why: "go on though a sample, by its pictures and words, stands in two splits",
+  }),
+} satisfies Settings;
+
 const LORA = "LoRA";
 const OPTIMIZER = "Optimizer";
 const SAVING = "Saving";
@@ -167,6 +202,7 @@ const TRAINING = {
     default: "refuse",
     why: "longer samples: end the run, leave them out, scale their pictures down, or cut off their beginning (all but the system turn) or end",
   }),
+  ...SPLITS,
   lora: toggle({ group: LORA, default: false, why: "train an adapter; without it every weight trains" }),
   loraR: whole({ group: LORA, min: 1, default: 4, why: "rank" }),
   loraAlpha: number({ group: LORA, above: 0, default: 32, why: "the adapter's output is scaled by alpha / r" }),
@@ -356,6 +392,11 @@ const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
     {
       when: ({ maxLength }, given) => given("overlong") && maxLength === null,
       message: "--overlong needs --max-length: without it no sample is too long; add it or leave --overlong out",
+    },
+    {
+      when: (_, given) => (["valUsers", "valData", "valFraction"] as const).filter(given).length > 1,
+      message:
+        "--val-users, --val-data and --val-fraction each say where validation samples come from; give one of the three",
     },
     ...(["loraR", "loraAlpha", "loraDropout", "loraTargets", "adapter"] as const).map(needsLora),
     {

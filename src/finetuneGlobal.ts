@@ -5,10 +5,10 @@ import { checkPictures } from "./app/checkPictures.ts";
 import { encodeAll } from "./app/encodeAll.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
-import { range, readTest, readTraining, readValidation } from "./app/splits.ts";
+import { readSplits, refuseOverlap, testUsers } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
 import { describeRun, fingerprint, packed, runOptions } from "./app/trainingRun.ts";
-import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, USER_SPLIT } from "./config.ts";
+import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig } from "./config.ts";
 import { PictureStore } from "./engine/pictures.ts";
 import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
@@ -33,13 +33,12 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const { spec, values } = startingPoint(config, model.checkpoint);
 
   const data = { ...config, log, signal };
-  const test = config.eval ? await readTest(data, config.users ?? range(USER_SPLIT.test)) : null;
-  const trainExamples = await readTraining(data, range(USER_SPLIT.train));
-  const validationExamples = await readValidation(data, range(USER_SPLIT.validation));
-  const train = await encodeAll(trainExamples, model.processor, { ...data, split: "training" });
-  const validation = await encodeAll(validationExamples, model.processor, { ...data, split: "validation" });
-  const testExamples = [...(test?.values() ?? [])].flat();
-  if (config.data !== null) await checkPictures([...trainExamples, ...validationExamples, ...testExamples], data);
+  const splits = await readSplits(data);
+  const test = config.eval ? testUsers(splits.test, data) : null;
+  if (!config.allowOverlap) await refuseOverlap(splits);
+  const train = await encodeAll(splits.train, model.processor, { ...data, split: "training" });
+  const validation = await encodeAll(splits.validation, model.processor, { ...data, split: "validation" });
+  if (config.data !== null) await checkPictures([...splits.train, ...splits.validation, ...splits.test], data);
 
   const rows = config.packing ? packed(train) : oneARow(train);
 

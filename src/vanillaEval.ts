@@ -4,8 +4,8 @@ import { answerUsers } from "./app/answer.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
-import { range, readTest } from "./app/splits.ts";
-import { describeConfig, PIXEL_CAP, parseEvalConfig, USER_SPLIT } from "./config.ts";
+import { readTest } from "./app/splits.ts";
+import { describeConfig, PIXEL_CAP, parseEvalConfig } from "./config.ts";
 import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { usableDevice } from "./runtime/probe.ts";
@@ -20,7 +20,7 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   for (const line of describeConfig(config)) log.line(line);
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
   const model = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
-  const users = await readTest({ ...config, log }, config.users ?? range(USER_SPLIT.test));
+  const users = await readTest({ ...config, log }, config.users);
   if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
 
   const thread = startEngine({ modelDir: model.dir, device, trainable: { kind: "none" } });

@@ -50,6 +50,12 @@ test("the defaults of training", () => {
     trainOn: "all",
     maxLength: null,
     overlong: "refuse",
+    trainUsers: null,
+    valUsers: null,
+    valData: null,
+    valFraction: null,
+    testData: null,
+    allowOverlap: false,
     lora: true,
     loraR: 4,
     loraAlpha: 32,
@@ -112,7 +118,7 @@ test("every flag of training reaches its field", () => {
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
       "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
-      "--save-steps 10 --eval-steps 20 --keep 1 --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64",
+      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64",
   );
   const { sources, ...values } = config;
   assert.deepEqual(values, {
@@ -135,6 +141,12 @@ test("every flag of training reaches its field", () => {
     trainOn: "last",
     maxLength: 900,
     overlong: "cut-left",
+    trainUsers: [5, 6, 7],
+    valUsers: [4],
+    valData: null,
+    valFraction: null,
+    testData: "t",
+    allowOverlap: true,
     lora: true,
     loraR: 8,
     loraAlpha: 16,
@@ -169,7 +181,7 @@ test("every flag of training reaches its field", () => {
   const untouched = Object.entries(sources)
     .filter(([, source]) => source === "default")
     .map(([name]) => name);
-  assert.deepEqual(untouched, ["maxImageTokens", "epochs", "trainVision", "resume"]);
+  assert.deepEqual(untouched, ["maxImageTokens", "valData", "valFraction", "epochs", "trainVision", "resume"]);
   assert.equal(train("--train-vision --epochs 3").epochs, 3);
   assert.deepEqual(
     [train("--resume").resume, train("--resume d").resume, train("--resume --quiet").resume],
@@ -279,6 +291,7 @@ test("impossible combinations", () => {
     ["--adapter a", /^--adapter needs --lora/],
     ["--base-quant int8", /^--base-quant needs --lora/],
     ["--lora --train-vision", /^--train-vision does not go with --lora/],
+    ["--val-fraction 0.1 --val-data v", /^--val-users, --val-data and --val-fraction each/],
     ["--max-steps 3 --epochs 1", /^--epochs does not go with --max-steps/],
     ["--min-pixels 10 --max-pixels 9", /^--min-pixels is above --max-pixels/],
     ["--max-image-tokens 9 --max-pixels 9", /^--max-image-tokens does not go with --max-pixels/],

@@ -55,7 +55,7 @@ function damagedUsers(): string {
   for (const [user, image] of [[1, "0.png"], [2, "cut.png"]]) // biome-ignore format: one line
     writeFileSync(
       join(dir, `user_${user}.csv`),
-      `image,command,referring,x,y,episode\n../images/${image},press it,the button,5,6,0\n`,
+      `image,command,referring,x,y,episode\nimages/${image},press it,the button,5,6,0\n`,
     );
   return dir;
 }
@@ -152,7 +152,7 @@ const SAMPLES: readonly Refusal[] = [
   {
     name: "a picture that is cut off, of a user to be evaluated",
     entry: "vanillaEval",
-    args: ["cpu", "--model", MODEL, "--data", damagedUsers(), "--u", "1", "2"],
+    args: ["cpu", "--model", MODEL, "--data", damagedUsers(), "--image-root", inputs, "--u", "1", "2"],
     says: /^example user_2\.csv:2: \S+\/images\/cut\.png: the picture is damaged or cut off \(.*\); replace it .*$/,
   },
   {
@@ -186,9 +186,19 @@ const SAMPLES: readonly Refusal[] = [
     says: /^example data-\d+\.jsonl:1: 1 image tokens for 0 pictures; expected one for each: .*$/,
   },
   {
-    name: "conversations that are to be evaluated",
+    name: "one file, of which nothing is held out to be evaluated",
     args: ["cpu", "--lora", "--model", MODEL, "--data", DATA],
-    says: /^--data \S+train\.jsonl: conversations have no click point .*; evaluate user_<id>\.csv files, or .*--no-eval\)$/,
+    says: /^--data \S+train\.jsonl: no sample is held out to be answered; name users with --u .*--test-data.*--no-eval\)$/,
+  },
+  {
+    name: "conversations that are to be evaluated",
+    args: ["cpu", "--lora", "--model", MODEL, "--data", DATA, "--test-data", DATA],
+    says: /^train\.jsonl:2: conversations have no click point .*; evaluate user_<id>\.csv files, or .*--no-eval\)$/,
+  },
+  {
+    name: "a sample in two splits",
+    args: trainOn(rowsFile(GOOD, showing("0.png")), "--val-data", rowsFile(showing("2.png"), showing("0.png"))),
+    says: /^data-\d+\.jsonl:2 \(training\) and data-\d+\.jsonl:2 \(validation\) are the same sample, .*--allow-overlap$/,
   },
   {
     name: "an embedded user that does not exist",

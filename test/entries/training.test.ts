@@ -184,7 +184,7 @@ test("the whole job: a folder of users is trained on, validated, evaluated and s
   ];
   const { code, stdout, stderr } = await runEntry("finetuneGlobal", flags, cwd);
   assert.equal(code, 0, stderr);
-  assert.match(stderr, /^warning: users: no file for user 13, 14, .*73 \(user_<id>\.csv\): skipped\n$/);
+  assert.match(stderr, /^warning: users: no file for user 13, 14, .*73 \(user_<id>\.csv or \.pkl\): skipped\n$/);
   assert.match(stdout, /^┌.*│ user .*│ 1 +│ 2 │.*│ 2 +│ 1 │.*│ macro average +│ 3 │.*│ all answers +│ 3 │.*┘\n$/s);
 
   const { log_history: rows } = readJson(join(cwd, "checkpoints/global_agent_lora/trainer_state.json"));
@@ -213,7 +213,7 @@ function writeUsers(dir: string, rows: Readonly<Record<number, number>>): void {
   for (const [user, count] of Object.entries(rows)) {
     const lines = Array.from(
       { length: count },
-      (_, i) => `images/${i % 4}.png,press ${i},button ${i},${100 + i},200,0`,
+      (_, i) => `images/${i % 4}.png,press ${user}-${i},button ${i},${100 + i},200,0`,
     );
     writeFileSync(join(dir, `user_${user}.csv`), ["image,command,referring,x,y,episode", ...lines, ""].join("\n"));
   }
