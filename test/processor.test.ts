@@ -42,6 +42,22 @@ test("reads the ids of the picture and padding tokens, and the pixel budget give
   assert.deepEqual([processor.vision.minPixels, processor.vision.maxPixels], [4096, 32768]);
 });
 
+test("ids of the tokens around pictures and videos come from config.json, else by their names", () => {
+  const { tokenizer, ...processor } = loadProcessor(TINY_MODEL);
+  assert.equal(processor.videoTokenId, tokenizer.idOf("<|video_pad|>"));
+  assert.equal(processor.visionStartId, tokenizer.idOf("<|vision_start|>"));
+  assert.equal(processor.visionEndId, tokenizer.idOf("<|vision_end|>"));
+  const folder = modelFolder();
+  change(folder, "config.json", {
+    video_token_id: undefined,
+    vision_start_token_id: 5,
+    vision_end_token_id: undefined,
+  });
+  const { videoTokenId, visionStartId, visionEndId } = loadProcessor(folder);
+  assert.deepEqual([videoTokenId, visionStartId, visionEndId], [processor.videoTokenId, 5, processor.visionEndId]);
+  refuses((broken) => change(broken, "config.json", { video_token_id: "x" }), /config\.json: video_token_id is "x"/);
+});
+
 test("the padding token may be written as an object, or be left out", () => {
   const folder = modelFolder();
   change(folder, "tokenizer_config.json", { pad_token: { content: "<|im_end|>" } });

@@ -9,6 +9,7 @@ import { float32ToBf16, float32ToFloat16 } from "../../src/utils/bf16.ts";
 import { InternalError, UserError } from "../../src/utils/errors.ts";
 import { readFloat32, readHeader, readTensorBytes, writeSafetensors } from "../../src/utils/safetensors.ts";
 import { readVisionSettings } from "../../src/vision/settings.ts";
+import { readVideoBudget } from "../../src/vision/videoBudget.ts";
 import { copyWith, newFolder, randomArrays, readJson, scratchFolder, shardedBf16, TINY } from "./folders.ts";
 
 const scratch = scratchFolder("model-files");
@@ -184,6 +185,41 @@ test("the run's pixel budget is written into the copy in both spellings", async 
   assert.deepEqual(readVisionSettings(dir), { ...readVisionSettings(TINY), minPixels: 2048, maxPixels: 32768 });
   await copyProcessorFiles(TINY, dir, { maxPixels: 16384 });
   assert.deepEqual(readVisionSettings(dir), { ...readVisionSettings(TINY), maxPixels: 16384 });
+});
+
+const videoBudget = (dir: string) => readVideoBudget(dir, readVisionSettings(dir));
+const PIXELS = { minPixels: 2048, maxPixels: 32768 };
+
+test("videos keep their budget though they had none of their own and the pictures' has changed", async () => {
+  const dir = join(scratch, "video-budget");
+  const own = videoBudget(TINY);
+  const budget = { ...PIXELS, minVideoPixels: own.minPixels, maxVideoPixels: own.maxPixels };
+  await copyProcessorFiles(TINY, dir, budget);
+  assert.deepEqual(videoBudget(dir), own);
+  assert.equal(readVisionSettings(dir).maxPixels, 32768);
+  const { size } = readJson(join(dir, "video_preprocessor_config.json"));
+  assert.deepEqual(size, { shortest_edge: own.minPixels, longest_edge: own.maxPixels });
+  const untouched = join(scratch, "video-untouched");
+  await copyProcessorFiles(TINY, untouched, { ...budget, minPixels: own.minPixels, maxPixels: own.maxPixels });
+  assert.ok(!readdirSync(untouched).includes("video_preprocessor_config.json"), "nothing to tell apart");
+});
+
+test("the videos' budget is written where the source has it: in a file of its own, or nested", async () => {
+  const from = copyWith(TINY, join(scratch, "video-file"));
+  const settings = readJson(join(from, "preprocessor_config.json"));
+  const video = { ...settings, fps: 2, size: { shortest_edge: 4096, longest_edge: 999999 } };
+  const changed = { ...PIXELS, minVideoPixels: 4096, maxVideoPixels: 77777 };
+  writeFileSync(join(from, "video_preprocessor_config.json"), JSON.stringify(video));
+  const dir = join(scratch, "video-file-copy");
+  await copyProcessorFiles(from, dir, changed);
+  assert.equal(videoBudget(dir).maxPixels, 77777);
+  assert.equal(readJson(join(dir, "video_preprocessor_config.json")).fps, 2);
+
+  writeFileSync(join(from, "processor_config.json"), JSON.stringify({ video_processor: video }));
+  const nested = join(scratch, "video-nested-copy");
+  await copyProcessorFiles(from, nested, changed);
+  assert.equal(videoBudget(nested).maxPixels, 77777);
+  assert.equal(readJson(join(nested, "processor_config.json")).video_processor.size.longest_edge, 77777);
 });
 
 test("so it is where the picture settings are nested in processor_config.json", async () => {
