@@ -125,3 +125,30 @@ test("a broken template and a template's own complaint name the file", () => {
     isUserError(/chat_template\.jinja refuses the conversation: roles must alternate/),
   );
 });
+
+test("the head is the system turn and the tools, whatever follows", () => {
+  const template = loadChatTemplate(TINY_MODEL);
+  const system: ChatMessage = { role: "system", content: "Be brief." };
+  const tools = [{ type: "function", function: { name: "look" } }];
+  const headOf = (messages: ChatMessage[], given?: object[]): string => {
+    const text = template.render(messages, { tools: given });
+    return text.slice(0, template.headOf({ messages, tools: given, text }));
+  };
+  const turns = [user("<|im_start|>user\n"), assistant("a")];
+  assert.equal(headOf([system, ...turns]), "<|im_start|>system\nBe brief.<|im_end|>\n");
+  assert.equal(headOf(turns), "");
+  for (const messages of [turns, [system, ...turns]]) {
+    const head = headOf(messages, tools);
+    assert.match(head, /^<\|im_start\|>system\n(Be brief\.\n\n)?# Tools.*"look".*<\/tool_call><\|im_end\|>\n$/s);
+    assert.equal(template.render(messages, { tools }), head + template.render(turns));
+  }
+});
+
+test("a template that writes a system turn of its own has no head that can be told", () => {
+  const folder = folderWith(
+    "{% if messages[0].role != 'system' %}[auto]{% endif %}{% for m in messages %}{{ m.content }};{% endfor %}",
+  );
+  const template = loadChatTemplate(folder);
+  const messages = [{ role: "system", content: "s" }, user("a")];
+  assert.equal(template.headOf({ messages, text: template.render(messages) }), 0);
+});
