@@ -25,7 +25,10 @@ export async function runEntry(
   let firstAt: number | null = null;
   const stop = (signal: NodeJS.Signals): void => {
     if (firstAt !== null && performance.now() - firstAt < ONE_KEY_PRESS_MS) return;
-    if (firstAt !== null) return endAtOnce(signal);
+    if (firstAt !== null) {
+      endAtOnce(signal);
+      return;
+    }
     firstAt = performance.now();
     process.stderr.write("\nstopping after the work at hand; once more to stop at once\n");
     controller.abort();
