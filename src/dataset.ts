@@ -1,5 +1,5 @@
 /** Files to examples, whatever format they are in: the formats are in data/, docs/data.md shows each. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Example } from "./data/example.ts";
@@ -89,16 +89,24 @@ async function filesToRead(
   { users, format, warn = console.warn }: DatasetOptions,
 ): Promise<readonly string[]> {
   const files = await userFilesOf(folder, format);
-  if (files.size === 0) {
-    throw new UserError(
-      `${folder}: no user_<id>.csv or .pkl in it; expected one file a user, or name ${KNOWN_FILES} itself`,
-    );
-  }
+  if (files.size === 0) return shardsOf(folder);
   if (!users) return [...files.keys()].sort((a, b) => a - b).flatMap((user) => files.get(user) ?? []);
   const missing = users.filter((user) => !files.has(user));
   if (missing.length > 0) warn(`${folder}: no file for user ${missing.join(", ")} (user_<id>.csv or .pkl): skipped`);
   return users.flatMap((user) => files.get(user) ?? []);
 }
+
+/** A data set in parts, as the hub keeps it. */
+async function shardsOf(folder: string): Promise<readonly string[]> {
+  const shards = (await readdir(folder)).filter((name) => /\.(parquet|jsonl|json)$/i.test(name)).sort();
+  if (shards.length > 0) return shards;
+  throw new UserError(
+    `${folder}: no user_<id>.csv or .pkl in it; expected one file a user, the shards of a data set, or name ${KNOWN_FILES} itself`,
+  );
+}
+
+/** Whether a folder holds a file for each user, rather than the shards of one data set. */
+export const isUserFolder = (folder: string): boolean => readdirSync(folder).some((name) => userOfFile(name) !== null);
 
 /**
  * The names of a folder's user files by their user.

@@ -3,7 +3,7 @@ import { existsSync, statSync } from "node:fs";
 import { USER_SPLIT } from "../config.ts";
 import { holdOut } from "../data/holdOut.ts";
 import { sameSamples } from "../data/sameSamples.ts";
-import { type DatasetOptions, type Example, type Format, readDataset, userFilesOf } from "../dataset.ts";
+import { type DatasetOptions, type Example, type Format, isUserFolder, readDataset, userFilesOf } from "../dataset.ts";
 import { ensureEmbeddedData } from "../embedded/embeddedUsers.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Log } from "../utils/log.ts";
@@ -54,7 +54,7 @@ const range = ([from, to]: readonly [number, number]): number[] =>
 
 /** Whether samples belong to users that can be told apart: the embedded ones, or a folder with a file for each. */
 const hasUserFiles = (data: string | null): boolean =>
-  data === null || (existsSync(data) && statSync(data).isDirectory());
+  data === null || (existsSync(data) && statSync(data).isDirectory() && isUserFolder(data));
 
 /**
  * Reads all splits.

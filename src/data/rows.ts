@@ -44,11 +44,11 @@ export async function readRows(rows: AsyncIterable<Row>, reading: RowReading): P
   const underWay: Promise<Example>[] = [];
   let count = 0;
   for await (const row of rows) {
-    if (examples.length + underWay.length >= reading.limit) break;
     count++;
     if (underWay.length >= ROWS_AT_ONCE) await takeFirst(underWay, examples);
     const start = startOf(row, reading);
     if (start !== null) underWay.push(start);
+    if (examples.length + underWay.length >= reading.limit) break; // before another row is read
   }
   while (underWay.length > 0) await takeFirst(underWay, examples);
   if (count === 0) throw new UserError(`${reading.file}: empty file; expected rows with "messages" or "conversations"`);
