@@ -6,6 +6,7 @@ import { encodeExample } from "../../src/collator.ts";
 import { type DatasetOptions, type Example, readDataset } from "../../src/dataset.ts";
 import { groundingAnswer, groundingPrompt } from "../../src/text/groundingPrompt.ts";
 import { readFixture, realProcessor } from "../text/models.ts";
+import { adapterOf, batchesOf, loadTiny, loraSpec, openEngine } from "../tiny.ts";
 import { dataFile, folderOf, freshFolder, fromBase64, PICTURE, refuses, rowsOf, withBytes } from "./files.ts";
 
 const { rows } = readFixture<{ rows: { name: string; file: string }[] }>("data", "formats.json");
@@ -73,6 +74,26 @@ test("equal examples, token ids and labels", async () => {
     );
   }
   assert.deepEqual(first.target, { point: [311, 541], content: "gear icon" });
+});
+
+test("the same gradients, to the bit", async () => {
+  const { processor, ...tiny } = await loadTiny();
+  const examples = [...(await everyExample())];
+  const encoded = await Promise.all(
+    examples.map(([, one]) => encodeExample(one, processor, { labelMode: "official" })),
+  );
+  const all = { ...tiny, processor, encoded };
+  const engine = openEngine(all, loraSpec());
+  await engine.setValues(adapterOf(all));
+  const { batch } = batchesOf(all, engine);
+  let first: ReadonlyMap<string, Float32Array> | undefined;
+  for (const [i, [name]] of examples.entries()) {
+    const { tokenCount } = await engine.accumulate(await batch([i]), { weight: 1, dropoutSeed: 0 });
+    const gradients = new Map([...(await engine.gradients(tokenCount))].map(([key, values]) => [key, values.slice()]));
+    await engine.clearGradients();
+    first ??= gradients;
+    assert.deepEqual(gradients, first, name);
+  }
 });
 
 test("content decides, whatever the name; --format where it is said", async () => {
