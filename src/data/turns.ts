@@ -79,7 +79,7 @@ async function resolved({ content, ...rest }: RawMessage, options: ResolveOption
 async function resolvedPart(part: RawPart, { where, resolveImage }: ResolveOptions): Promise<ContentPart> {
   if (part.type === "text") return part;
   if (part.type === "video") {
-    const frames = part.references.map((reference, i) => resolveImage(reference, `${where}, frame ${i + 1}`));
+    const frames = part.references.map(async (reference, i) => resolveImage(reference, `${where}, frame ${i + 1}`));
     return { type: "video", video: await Promise.all(frames), fps: part.fps };
   }
   if (part.reference === null) throw new UserError(`${where}: an image part without a picture`);
