@@ -300,6 +300,39 @@ const TRAINING = {
 
 const EVALUATION = { ...COMMON, ...ANSWERING } satisfies Settings;
 
+const PREVIEW_GROUP = "Preview";
+/** A training command can be previewed by its own flags. */
+const PREVIEW = {
+  show: {
+    group: PREVIEW_GROUP,
+    shown: "N|ID ...",
+    takes: "many",
+    default: null,
+    why: "print N samples, evenly spread, or those of these ids, trained tokens in colour (in [[ ]] where there is none)",
+    read: readShow,
+  } satisfies Setting<number | readonly string[] | null>,
+  json: toggle({
+    group: PREVIEW_GROUP,
+    default: false,
+    why: "print one object a sample and nothing else: id, user, input_ids, labels, image_grid_thw, length",
+  }),
+  html: text({
+    group: PREVIEW_GROUP,
+    shown: "FILE",
+    default: null,
+    why: "write a page with pictures and coloured text",
+  }),
+  htmlSamples: whole({ group: PREVIEW_GROUP, min: 1, default: 200, why: "samples on that page, the longest first" }),
+  gflops: number({
+    group: PREVIEW_GROUP,
+    above: 0,
+    default: null,
+    defaultText: "measured, for about a second",
+    why: "forecast time for a machine of so many GFLOP/s in float32 matrix products",
+  }),
+  ...TRAINING,
+} satisfies Settings;
+
 interface Parsed<S extends Settings> {
   readonly devices: readonly Device[];
   /** Where each value came from. */
@@ -320,19 +353,33 @@ export type TrainConfig = Omit<Values<typeof TRAINING>, "lr" | "warmupSteps" | "
   readonly trainVision: boolean;
 } & Parsed<typeof TRAINING>;
 
+/** Settings of `preview`: those of training, and what to show. `show` is a number of samples or their ids. */
+export type PreviewConfig = Omit<TrainConfig, "sources"> &
+  Pick<Values<typeof PREVIEW>, "show" | "json" | "html" | "htmlSamples" | "gflops"> & {
+    readonly sources: Parsed<typeof PREVIEW>["sources"];
+  };
+
 /** @throws UserError naming all faults, or HelpRequested */
 export function parseTrainConfig(argv: readonly string[]): TrainConfig {
   const { values, first: devices, sources, firstSource } = parseCommand(TRAIN_COMMAND, argv);
+  return deepFrozen({ devices, ...values, ...workedOut(values), sources: { devices: firstSource, ...sources } });
+}
+
+/** @throws UserError naming all faults, or HelpRequested */
+export function parsePreviewConfig(argv: readonly string[]): PreviewConfig {
+  const { values, first: devices, sources, firstSource } = parseCommand(PREVIEW_COMMAND, argv);
+  return deepFrozen({ devices, ...values, ...workedOut(values), sources: { devices: firstSource, ...sources } });
+}
+
+/** Defaults of training that depend on other settings. */
+function workedOut(values: Values<typeof TRAINING>) {
   const learning = BY_MODEL[values.model === null ? "embedded" : "other"][values.lora ? "lora" : "full"];
-  return deepFrozen({
-    devices,
-    ...values,
+  return {
     lr: values.lr ?? learning.lr,
     warmupSteps: values.warmupSteps ?? learning.warmupSteps,
     checkpointDir: values.checkpointDir ?? `checkpoints/global_agent_${values.lora ? "lora" : "full"}`,
     trainVision: values.trainVision ?? !values.lora,
-    sources: { devices: firstSource, ...sources },
-  });
+  };
 }
 
 /** @throws UserError naming all faults, or HelpRequested */
@@ -415,6 +462,31 @@ const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
   ],
 };
 
+const PREVIEW_COMMAND: Command<typeof PREVIEW, readonly Device[]> = {
+  name: "preview",
+  about:
+    "Shows what a training command would train on, and what that takes: reads picture headers and tokenises, needs no weights.",
+  examples: [
+    "npx tsx src/preview.ts cpu --lora                             embedded model and users, as finetuneGlobal splits them",
+    "npx tsx src/preview.ts cpu --lora --model DIR --data train.jsonl --show 3",
+    "npx tsx src/preview.ts cpu --model DIR --data train.jsonl --html page.html",
+    "npx tsx src/preview.ts cpu --model DIR --data train.jsonl --json > samples.jsonl",
+  ],
+  first: DEVICE,
+  settings: PREVIEW,
+  impossible: [
+    ...TRAIN_COMMAND.impossible,
+    {
+      when: ({ json, show, html }) => json && (show !== null || html !== null),
+      message: "--json prints nothing but its objects; leave --show and --html to a run of their own",
+    },
+    {
+      when: ({ html }, given) => given("htmlSamples") && html === null,
+      message: "--html-samples needs --html FILE; add it or leave --html-samples out",
+    },
+  ],
+};
+
 const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
   name: "vanillaEval",
   about: "Evaluates a model as it is (zero-shot), user by user.",
@@ -456,6 +528,12 @@ export function readUsers(words: readonly string[]): readonly number[] {
   const count = Math.abs(to - from) + 1;
   if (count > MOST_USERS) throw new UserError(`${from} to ${to} are ${count} users; expected at most ${MOST_USERS}`);
   return Array.from({ length: count }, (_, i) => from + Math.sign(to - from) * i);
+}
+
+/** One whole number: so many samples. Anything else: ids of samples. */
+function readShow(words: readonly string[]): number | readonly string[] {
+  const [first = ""] = words;
+  return words.length === 1 && /^\d+$/.test(first) ? readNumber(first, { min: 1 }, true) : words;
 }
 
 const REGEX_SIGNS = /[\\^$|?*+()[\]{}]/; // not the dot: it also separates the parts of a plain module name

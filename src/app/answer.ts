@@ -8,7 +8,7 @@ import { formatSummary } from "../eval/results.ts";
 import type { Log } from "../utils/log.ts";
 import type { Model } from "./model.ts";
 
-const ANSWERS_AT_ONCE = 8;
+export const ANSWERS_AT_ONCE = 8;
 
 export interface AnswerOptions {
   /** Folder of the `user_N/` folders. */

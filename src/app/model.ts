@@ -2,10 +2,10 @@
 
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
+import { type Checkpoint, openCheckpoint, plannedCheckpoint } from "../model/checkpoint.ts";
 import { loadProcessor, type Processor } from "../processor.ts";
 import { UserError } from "../utils/errors.ts";
-import { resolveModelDir } from "../utils/hub.ts";
+import { type HubOptions, resolveModelDir } from "../utils/hub.ts";
 import { type JsonObject, readJsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { type PixelBudget, readVisionSettings } from "../vision/settings.ts";
@@ -47,6 +47,14 @@ export async function openModel({ model, log, ...limits }: ModelOptions): Promis
   return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor) };
 }
 
+/** The same without weights, which need not be there: the checkpoint holds what config.json promises. */
+export async function planModel({ model, log, ...limits }: ModelOptions): Promise<Model> {
+  const dir = model === null ? EMBEDDED_MODEL : await fetchModel(model, log, { withoutWeights: true });
+  const checkpoint = plannedCheckpoint(dir);
+  const processor = loadProcessor(dir, pixelBudget(dir, limits));
+  return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor) };
+}
+
 function pixelBudget(dir: string, limits: Omit<ModelOptions, "model" | "log">): PixelBudget {
   const minPixels = limits.minPixels ?? undefined;
   const own = readVisionSettings(dir, { minPixels });
@@ -59,9 +67,10 @@ function pixelBudget(dir: string, limits: Omit<ModelOptions, "model" | "log">): 
   };
 }
 
-async function fetchModel(model: string, log: Log): Promise<string> {
+async function fetchModel(model: string, log: Log, options: HubOptions = {}): Promise<string> {
   let shown = 0;
   return resolveModelDir(model, {
+    ...options,
     onOffline: (message) => log.warn(message),
     onProgress: ({ file, doneBytes, totalBytes }) => {
       if (performance.now() - shown < 2000) return;

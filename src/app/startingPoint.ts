@@ -30,13 +30,24 @@ export interface StartingPoint {
 export function startingPoint(options: StartOptions, checkpoint: Checkpoint): StartingPoint {
   if (!options.lora) return { spec: { kind: "full", vision: options.trainVision }, values: null };
   if (options.adapter !== null) return fromAdapter(options.adapter, options, checkpoint);
-  const { loraR: r, loraAlpha: alpha, loraDropout: dropout, loraTargets: targetModules } = options;
-  const settings = { r, alpha, dropout, targetModules };
+  const settings = newSettings(options);
   return {
     spec: { kind: "lora", settings },
-    values: initialAdapter(loraModules(checkpoint.architecture, settings), r, options.seed),
+    values: initialAdapter(loraModules(checkpoint.architecture, settings), settings.r, options.seed),
   };
 }
+
+/** What would train, without values to start from. @throws as startingPoint */
+export function plannedSpec(options: StartOptions, checkpoint: Checkpoint): TrainableSpec {
+  if (!options.lora || options.adapter !== null) return startingPoint(options, checkpoint).spec;
+  const settings = newSettings(options);
+  loraModules(checkpoint.architecture, settings); // refuses targets that match nothing
+  return { kind: "lora", settings };
+}
+
+const newSettings = ({ loraR, loraAlpha, loraDropout, loraTargets }: StartOptions): LoraSettings => ({
+  ...{ r: loraR, alpha: loraAlpha, dropout: loraDropout, targetModules: loraTargets },
+});
 
 /** Rank, scale and targets are the adapter's own; what is dropped while it trains on is this run's affair. */
 function fromAdapter(dir: string, options: StartOptions, checkpoint: Checkpoint): StartingPoint {

@@ -43,19 +43,35 @@ export interface RunContext {
 
 /** Samples laid side by side in rows no longer than the longest of them, so that attention over a row stays cheap. */
 export function packed(encoded: readonly Encoded[]): readonly (readonly Encoded[])[] {
-  const lengths = encoded.map(({ inputIds }) => inputIds.length);
-  const capacity = lengths.reduce((longest, length) => Math.max(longest, length), 0);
-  return packRows(lengths, capacity).map((row) => row.map((index) => required(encoded[index], `sample ${index}`)));
+  const rows = packedIndices(encoded.map(({ inputIds }) => inputIds.length));
+  return rows.map((row) => row.map((index) => required(encoded[index], `sample ${index}`)));
 }
+
+/** @param lengths [n] tokens of each sample  @returns rows of sample indices */
+export const packedIndices = (lengths: readonly number[]): number[][] =>
+  packRows(
+    lengths,
+    lengths.reduce((longest, length) => Math.max(longest, length), 0),
+  );
 
 const rowLength = (row: readonly Encoded[]): number => row.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
 
+export type PlanSettings = Pick<
+  TrainingSettings,
+  "batchSize" | "accumulation" | "shuffle" | "groupByLength" | "seed" | "epochs" | "maxSteps"
+>;
+
+/** Which rows share a step, and how many steps there are. @param rowLengths tokens of each row */
+export function planOf(settings: PlanSettings, rowLengths: readonly number[]) {
+  const { batchSize, accumulation, shuffle, seed } = settings;
+  const groupedLengths = settings.groupByLength ? rowLengths : null;
+  const plan = { rows: rowLengths.length, batchSize, accumulation, shuffle, seed, groupedLengths };
+  return { plan, totalSteps: settings.maxSteps ?? settings.epochs * stepsPerEpoch(plan) };
+}
+
 export function runOptions(settings: TrainingSettings, { model, spec, signal, rows, log }: RunContext): RunOptions {
-  const { checkpointDir, batchSize, accumulation, shuffle, seed, lossNormalization, saveSteps, evalSteps, keep } =
-    settings;
-  const groupedLengths = settings.groupByLength ? rows.map(rowLength) : null;
-  const plan = { rows: rows.length, batchSize, accumulation, shuffle, seed, groupedLengths };
-  const totalSteps = settings.maxSteps ?? settings.epochs * stepsPerEpoch(plan);
+  const { checkpointDir, lossNormalization, saveSteps, evalSteps, keep } = settings;
+  const { plan, totalSteps } = planOf(settings, rows.map(rowLength));
   const { vision, video } = model.processor;
   const pixelBudget = {
     ...{ minPixels: vision.minPixels, maxPixels: vision.maxPixels },

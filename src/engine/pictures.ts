@@ -11,7 +11,7 @@ import type { VisionSettings } from "../vision/settings.ts";
 import type { RemoteEngine } from "./start.ts";
 
 const DECODING_AT_ONCE = 4; // sharp decodes in threads of its own; more only takes memory
-const MAX_PATCHES_A_RUN = 4096; // pictures of one size are encoded together up to this many patches
+export const MAX_PATCHES_A_RUN = 4096; // pictures of one size are encoded together up to this many patches
 export const DEFAULT_FEATURE_BYTES = 2 ** 30;
 
 /** Frames of a video are resized in another way than pictures. */

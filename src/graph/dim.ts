@@ -89,6 +89,24 @@ export function addDims(a: Dim, b: Dim): Dim {
   return more.length === 0 ? only : `(${terms.map(String).sort().join("+")})`;
 }
 
+/** The number that a dimension is for these lengths of its symbols. @throws InternalError for a symbol without a length */
+export function lengthOf(dim: Dim, lengths: Readonly<Record<string, number>>): number {
+  if (typeof dim === "number") return dim;
+  const { factor, symbols } = parse(dim);
+  return symbols.reduce((product, symbol) => product * symbolValue(symbol, lengths), factor);
+}
+
+function symbolValue(symbol: string, lengths: Readonly<Record<string, number>>): number {
+  if (symbol.startsWith("("))
+    return splitOutside(symbol.slice(1, -1), "+").reduce(
+      (sum, term) => sum + lengthOf(/^\d+$/.test(term) ? Number(term) : term, lengths),
+      0,
+    );
+  const length = lengths[symbol];
+  if (length === undefined) throw new InternalError(`the length of ${symbol} is not known`);
+  return length;
+}
+
 /** Number of elements, as a dimension. */
 export const sizeOf = (shape: Shape): Dim => mulDims(...shape);
 

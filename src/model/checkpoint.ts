@@ -3,7 +3,7 @@ import { existsSync, statSync } from "node:fs";
 import { basename, join, relative } from "node:path";
 import { UserError } from "../utils/errors.ts";
 import { isJsonObject, kindOf, readJsonObject } from "../utils/json.ts";
-import { readHeader, type TensorEntry } from "../utils/safetensors.ts";
+import { elementCount, readHeader, type TensorEntry } from "../utils/safetensors.ts";
 import { type Architecture, readArchitecture } from "./architecture.ts";
 import { parameterShapes } from "./parameters.ts";
 
@@ -72,6 +72,30 @@ export function openCheckpoint(dir: string): Checkpoint {
     tensors.set(name, entry);
   }
   return { dir, architecture, tensors };
+}
+
+/**
+ * The checkpoint that a folder's config.json promises, without its weights: names, shapes and dtype, for graphs that are
+ * planned and not run.
+ * @throws UserError where config.json is missing or describes no Qwen3-VL
+ */
+export function plannedCheckpoint(dir: string): Checkpoint {
+  if (!existsSync(dir)) throw new UserError(`${dir}: no such folder; expected a Hugging Face checkpoint of Qwen3-VL`);
+  const architecture = readArchitecture(dir);
+  const dtype = plannedDtype(dir);
+  const tensors = [...parameterShapes(architecture)].map(([name, shape]): [string, TensorEntry] => {
+    const byteLength = elementCount(shape) * (dtype === "F32" ? 4 : 2);
+    return [name, { name, dtype, shape, file: join(dir, SINGLE), offset: 0, byteLength }];
+  });
+  return { dir, architecture, tensors: new Map(tensors) };
+}
+
+/** As transformers writes it, today or before 4.56, for the whole model or its text; silent means float32 there. */
+function plannedDtype(dir: string): "F32" | "BF16" | "F16" {
+  const config = readJsonObject(join(dir, "config.json"), "it describes the model");
+  const text = isJsonObject(config.text_config) ? config.text_config : {};
+  const named = config.dtype ?? config.torch_dtype ?? text.dtype ?? text.torch_dtype;
+  return named === "bfloat16" ? "BF16" : named === "float16" ? "F16" : "F32";
 }
 
 /** What tells one set of weights from another without reading them: each file's size and time. Plain data. */

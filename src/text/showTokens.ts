@@ -22,6 +22,12 @@ interface Run {
   readonly kind: "learnt" | "context" | "image";
 }
 
+/** A stretch of one kind, as a person reads it. */
+export interface ShownRun {
+  readonly kind: Run["kind"];
+  readonly text: string;
+}
+
 /**
  * The text of one encoded example, its learnt tokens marked. Control characters are written out, so that no text can
  * steer the terminal; newlines stay, with a visible mark.
@@ -32,14 +38,20 @@ export function showTokens(
   options: ShowOptions,
 ): string {
   const isColoured = options.isColoured ?? (process.stdout.isTTY === true && !process.env.NO_COLOR);
-  return runsOf(encoded, options)
-    .map((run) => paint(run, textOf(run, options.tokenizer), isColoured))
+  return shownRuns(encoded, options)
+    .map((run) => paint(run, isColoured))
     .join("");
 }
 
+/** The same, for pages that paint it in their own way. */
+export const shownRuns = (
+  encoded: { readonly inputIds: Int32Array; readonly labels: Int32Array },
+  options: Omit<ShowOptions, "isColoured">,
+): ShownRun[] => runsOf(encoded, options).map((run) => ({ kind: run.kind, text: textOf(run, options.tokenizer) }));
+
 function runsOf(
   { inputIds, labels }: { readonly inputIds: Int32Array; readonly labels: Int32Array },
-  { ignore, ...visual }: ShowOptions,
+  { ignore, ...visual }: Omit<ShowOptions, "isColoured">,
 ): Run[] {
   const runs: Run[] = [];
   inputIds.forEach((id, t) => {
@@ -63,7 +75,7 @@ const visible = (text: string): string =>
 
 const escaped = (char: string): string => `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`;
 
-function paint({ kind }: Run, text: string, isColoured: boolean): string {
+function paint({ kind, text }: ShownRun, isColoured: boolean): string {
   if (!isColoured) return kind === "learnt" ? `[[${text}]]` : text;
   // each line is painted by itself: pagers forget a colour at the end of a line
   const colour = kind === "learnt" ? GREEN : DIM;

@@ -36,6 +36,8 @@ export interface HubOptions {
   readonly token?: string;
   readonly isOffline?: boolean;
   readonly cacheDir?: string;
+  /** Leave the weights where they are: what reads only text and settings needs none. */
+  readonly withoutWeights?: boolean;
 }
 
 interface Repo {
@@ -50,7 +52,7 @@ const HUB_ID = /^\w[\w.-]*\/\w[\w.-]*$/;
 
 /**
  * @param model a folder, used where it lies, or a hub id `org/name`
- * @returns the path of a folder of real files, weights included
+ * @returns the path of a folder of real files, weights included unless they were not wanted
  * @throws UserError when it is neither, when the hub refuses, or when it cannot be reached and nothing is cached
  */
 export async function resolveModelDir(model: string, options: HubOptions = {}): Promise<string> {
@@ -62,8 +64,8 @@ export async function resolveModelDir(model: string, options: HubOptions = {}): 
   try {
     const { commit, isOnline } = await commitOf(repo, options.onOffline);
     const [snapshot, real] = [join(repo.dir, "snapshots", commit), join(repo.dir, "real", commit)];
-    if (isOnline && !(await isFolder(real))) await download(repo, commit, options.onProgress);
-    return await linkReal(snapshot, real);
+    if (isOnline && !(await isFolder(real))) await download(repo, commit, options);
+    return options.withoutWeights ? snapshot : await linkReal(snapshot, real);
   } catch (cause) {
     throw refusalOf(repo, cause);
   }
@@ -100,7 +102,7 @@ async function commitOf(repo: Repo, onOffline: HubOptions["onOffline"]) {
   }
 }
 
-async function download(repo: Repo, commit: string, onProgress: HubOptions["onProgress"]): Promise<void> {
+async function download(repo: Repo, commit: string, { onProgress, withoutWeights }: HubOptions): Promise<void> {
   const snapshot = join(repo.dir, "snapshots", commit);
   const files: ListFileEntry[] = [];
   for await (const entry of listFiles({ ...repo.request, repo: repo.id, revision: commit })) {
@@ -109,6 +111,7 @@ async function download(repo: Repo, commit: string, onProgress: HubOptions["onPr
   if (!files.some(({ path }) => path.endsWith(".safetensors"))) {
     throw new UserError(`model "${repo.id}": holds no safetensors file; expected a Qwen3-VL checkpoint`);
   }
+  if (withoutWeights) files.splice(0, files.length, ...files.filter(({ path }) => !path.endsWith(".safetensors")));
   files.sort((a, b) => a.size - b.size); // weights last: a snapshot that has them has the small files too
   await mkdir(join(repo.dir, "blobs"), { recursive: true });
   await mkdir(snapshot, { recursive: true });

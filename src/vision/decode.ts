@@ -1,4 +1,4 @@
-/** Picture files to RGB pixels: the only importer of sharp. Pixels are Pillow's, so colour profiles are ignored. */
+/** Picture files to RGB pixels. Pixels are Pillow's, so colour profiles are ignored. */
 import { readFile, stat } from "node:fs/promises";
 import sharp, { type Metadata, type Sharp } from "sharp";
 import { messageOf, UserError } from "../utils/errors.ts";

@@ -1,0 +1,161 @@
+/** What a graph costs to run, read off its nodes: arithmetic, numbers moved, and the most bytes that are alive at once. */
+import { type Dim, lengthOf, mulDims, sizeOf } from "./dim.ts";
+import type { Graph, Node, NodeOf, Value } from "./graph.ts";
+
+/** Lengths of the symbols: `{ B: 1, T: 1103, N: 25, M: 966 }`. */
+export type Lengths = Readonly<Record<string, number>>;
+
+export interface Cost {
+  /** Multiplications and additions of products of two matrices. */
+  readonly matrixFlops: number;
+  /** Of many small products at a time: the scores and mixtures of attention. */
+  readonly batchedFlops: number;
+  /** Bytes that all other operations read and write, and the bytes of weights that products read. */
+  readonly movedBytes: number;
+}
+
+const BYTES = { float32: 4, float16: 2, bfloat16: 2, int64: 8, int32: 4, uint32: 4, bool: 1 } as const;
+
+/** Sums of products of symbols, each kept once. */
+class Polynomial {
+  readonly #terms = new Map<string, { readonly dim: Dim; factor: number }>();
+
+  add(dim: Dim, factor = 1): void {
+    const known = this.#terms.get(String(dim));
+    if (known) known.factor += factor;
+    else this.#terms.set(String(dim), { dim, factor });
+  }
+
+  at(lengths: Lengths): number {
+    let sum = 0;
+    for (const { dim, factor } of this.#terms.values()) sum += factor * lengthOf(dim, lengths);
+    return sum;
+  }
+}
+
+/** @returns the cost of one run as a function of the lengths, cheap to ask for many */
+export function costOf(graph: Graph): (lengths: Lengths) => Cost {
+  const matrix = new Polynomial();
+  const batched = new Polynomial();
+  const moved = new Polynomial();
+  for (const node of graph.nodes) {
+    const product = productOf(node);
+    const values = product === null ? [...node.inputs, ...node.outputs] : node.inputs.filter(isFixed);
+    if (product !== null) (node.inputs[0]?.shape.length === 2 ? matrix : batched).add(product, 2);
+    if (!isView(node)) for (const value of values) addBytes(moved, node, value);
+    if (node.op === "FusedAttention") moved.add(scoresOf(node), BYTES.float32); // never stored, but made one by one
+  }
+  return (lengths) => ({
+    matrixFlops: matrix.at(lengths),
+    batchedFlops: batched.at(lengths),
+    movedBytes: moved.at(lengths),
+  });
+}
+
+/** Of one size whatever the batch, as weights are. */
+const isFixed = ({ shape }: Value): boolean => shape.every((dim) => typeof dim === "number");
+
+/** A mask is a hash of every place: so many passes over its elements (lowering.ts). */
+const DROPOUT_PASSES = 16;
+
+function addBytes(moved: Polynomial, node: Node, value: Value): void {
+  // of a table, only the rows that are taken
+  const shape = node.op === "Gather" && value === node.inputs[0] ? node.outputs[0]?.shape : value.shape;
+  const passes = node.op === "DropoutMask" ? DROPOUT_PASSES : 1;
+  moved.add(sizeOf(shape ?? []), passes * BYTES[value.dtype]);
+}
+
+/** The multiplications of a matrix product; null for other operations. */
+function productOf(node: Node): Dim | null {
+  if (node.op === "MatMul" || node.op === "Gemm") {
+    const [a] = node.inputs;
+    const inner = a.shape[a.shape.length - (node.attrs.transA ? 2 : 1)] ?? 1;
+    return mulDims(sizeOf(node.outputs[0]?.shape ?? []), inner);
+  }
+  if (node.op === "FusedAttention") {
+    const [q, k] = node.inputs;
+    return mulDims(2, sizeOf(q.shape), k.shape[1] ?? 1); // scores and mixture
+  }
+  return null;
+}
+
+const scoresOf = ({ inputs: [q, k], attrs }: NodeOf<"FusedAttention">): Dim =>
+  mulDims(attrs.heads, ...q.shape.slice(0, 2), k.shape[1] ?? 1);
+
+/** Operations that give their input's numbers under another shape. */
+const isView = ({ op }: Node): boolean => op === "Reshape";
+
+/** Operations that may write over an input of the same size that nobody else needs. */
+const IN_PLACE: ReadonlySet<string> = new Set(
+  "Add Sub Mul Div Neg Exp Sqrt Sin Cos Erf Tanh Sigmoid Silu Gelu Where Softmax Gemm ScatterRows".split(" "),
+);
+
+/**
+ * The most bytes of values that are alive at once, in the order of the nodes. Inputs, constants and weights are not
+ * counted; an output stays to the end.
+ */
+export function peakBytes(graph: Graph, lengths: Lengths): number {
+  const owner = ownersOf(graph);
+  const lastUse = lastUsesOf(graph, owner);
+  const sizes = new Map<string, number>();
+  let [alive, peak] = [0, 0];
+  graph.nodes.forEach((node, i) => {
+    if (isView(node)) return;
+    const dying = [...new Set(node.inputs.map(({ name }) => owner.get(name) ?? name))].filter(
+      (name) => lastUse.get(name) === i && sizes.has(name),
+    );
+    for (const value of node.outputs) {
+      const bytes = BYTES[value.dtype] * lengthOf(sizeOf(value.shape), lengths);
+      const reused = IN_PLACE.has(node.op) ? dying.findIndex((name) => sizes.get(name) === bytes) : -1;
+      if (reused >= 0) sizes.delete(dying.splice(reused, 1)[0] ?? "");
+      else alive += bytes;
+      sizes.set(value.name, bytes);
+    }
+    peak = Math.max(peak, alive);
+    for (const name of [...dying, ...node.outputs.map((value) => value.name)]) {
+      if ((lastUse.get(name) ?? i) > i) continue;
+      alive -= sizes.get(name) ?? 0;
+      sizes.delete(name);
+    }
+  });
+  return peak;
+}
+
+/** For each view, the value whose memory it shows. */
+function ownersOf(graph: Graph): ReadonlyMap<string, string> {
+  const owner = new Map<string, string>();
+  for (const node of graph.nodes) {
+    const [input] = node.inputs;
+    const [output] = node.outputs;
+    if (isView(node) && input && output) owner.set(output.name, owner.get(input.name) ?? input.name);
+  }
+  return owner;
+}
+
+function lastUsesOf(graph: Graph, owner: ReadonlyMap<string, string>): ReadonlyMap<string, number> {
+  const lastUse = new Map<string, number>();
+  graph.nodes.forEach((node, i) => {
+    for (const { name } of node.inputs) lastUse.set(owner.get(name) ?? name, i);
+  });
+  for (const { value } of graph.outputs) lastUse.set(owner.get(value.name) ?? value.name, graph.nodes.length);
+  return lastUse;
+}
+
+/** What a session holds of weights: the files' bytes, mapped, and copies in float32 of those that are stored in less. */
+export interface WeightMemory {
+  /** By name, so that what several graphs read is counted once. */
+  readonly mapped: ReadonlyMap<string, number>;
+  readonly copiedBytes: number;
+}
+
+/** The runtime converts a weight when the session opens, unless only rows of it are taken. */
+export function weightMemory(graph: Graph): WeightMemory {
+  const stored = new Map(graph.weights.map(({ value, byteLength }) => [value.name, byteLength]));
+  const cast = new Set(
+    graph.nodes.flatMap(({ op, inputs }) => (op === "Cast" ? inputs.filter(({ name }) => stored.has(name)) : [])),
+  );
+  return {
+    mapped: stored,
+    copiedBytes: [...cast].reduce((sum, { shape }) => sum + BYTES.float32 * lengthOf(sizeOf(shape), {}), 0),
+  };
+}
