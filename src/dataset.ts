@@ -61,7 +61,10 @@ async function readFile(file: string, options: DatasetOptions): Promise<Example[
     const budget = kind === "pickle" ? pickleBudget(statSync(file).size) : undefined;
     return await readRows(ROWS_OF[kind](file), { file, format, user, users, limit, resolveImage, budget });
   } catch (cause) {
-    throw isSystemError(cause) ? new UserError(`${file}: cannot be read (${messageOf(cause)})`, { cause }) : cause;
+    if (isSystemError(cause)) throw new UserError(`${file}: cannot be read (${messageOf(cause)})`, { cause });
+    throw cause instanceof UserError && readable(cause.message) !== cause.message
+      ? new UserError(readable(cause.message), { cause })
+      : cause;
   }
 }
 
@@ -71,6 +74,14 @@ const ROWS_OF: Readonly<Record<Exclude<FileKind, "csv">, (file: string) => Async
   parquet: parquetRows,
   pickle: pickleRows,
 };
+
+const MAX_MESSAGE = 1000;
+
+/** One line of a bearable length, without what would steer a terminal: messages quote what stands in files. */
+function readable(message: string): string {
+  const line = message.replace(/[\p{Cc}\p{Cs}\u2028\u2029]+/gu, " ");
+  return line.length <= MAX_MESSAGE ? line : `${line.slice(0, MAX_MESSAGE - 300)} ... ${line.slice(-300)}`;
+}
 
 /** Of the operating system: no permission, a disk that fails. */
 const isSystemError = (thrown: unknown): boolean => thrown instanceof Error && "syscall" in thrown;

@@ -1,6 +1,6 @@
 /** A model's folder: one that lies here, or one fetched from the Hugging Face hub into the cache that Python shares. */
 import { createHash } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
+import { createReadStream, createWriteStream, existsSync } from "node:fs";
 import { mkdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
@@ -62,7 +62,7 @@ export async function resolveModelDir(model: string, options: HubOptions = {}): 
   if (!HUB_ID.test(model)) throw new UserError(`model "${model}": not found; expected a folder or a hub id (org/name)`);
   const repo = repoOf(model, options);
   try {
-    const { commit, isOnline } = await commitOf(repo, options.onOffline);
+    const { commit, isOnline } = await commitOf(repo, options);
     const [snapshot, real] = [join(repo.dir, "snapshots", commit), join(repo.dir, "real", commit)];
     if (isOnline && !(await isFolder(real))) await download(repo, commit, options);
     return options.withoutWeights ? snapshot : await linkReal(snapshot, real);
@@ -84,7 +84,7 @@ function repoOf(id: string, options: HubOptions): Repo {
 }
 
 /** The commit that the revision means now; where the hub cannot be asked, the one it meant when it was last fetched. */
-async function commitOf(repo: Repo, onOffline: HubOptions["onOffline"]) {
+async function commitOf(repo: Repo, { onOffline, withoutWeights }: HubOptions) {
   const refFile = join(repo.dir, "refs", repo.revision);
   const cached = (await readTextIfThere(refFile))?.trim() ?? repo.revision;
   try {
@@ -95,7 +95,8 @@ async function commitOf(repo: Repo, onOffline: HubOptions["onOffline"]) {
     if (sha !== revision) await writeWhole(refFile, sha);
     return { commit: sha, isOnline: true };
   } catch (cause) {
-    const isHere = await isWholeSnapshot(join(repo.dir, "snapshots", cached));
+    const snapshot = join(repo.dir, "snapshots", cached);
+    const isHere = withoutWeights ? existsSync(join(snapshot, "config.json")) : await isWholeSnapshot(snapshot);
     if (!isUnreachable(cause) || !isHere) throw cause;
     onOffline?.(`${repo.request.hubUrl} cannot be reached; using ${repo.id} as last fetched (commit ${cached})`);
     return { commit: cached, isOnline: false };

@@ -117,6 +117,18 @@ test("the second time only the commit is asked for", async () => {
   assert.match(requests[0] ?? "", /^\/api\/models\/org\/tiny\/revision\/main/);
 });
 
+test("without weights they are not fetched; a run that needs them fetches them later", async () => {
+  const light = await get({ withoutWeights: true });
+  assert.deepEqual(readdirSync(light).sort(), ["config.json", "tokenizer.json"]);
+  assert.deepEqual(
+    requests.filter((request) => request.includes("safetensors")),
+    [],
+  );
+  assert.equal(await get({ withoutWeights: true, isOffline: true }), light);
+  await assert.rejects(get({ isOffline: true }), UserError, "what is there is no whole model");
+  assert.deepEqual(readdirSync(await get()).sort(), ["config.json", "model.safetensors", "tokenizer.json"]);
+});
+
 test("without the hub the cached copy is used, and said so", async () => {
   const dir = await get();
   const said: string[] = [];

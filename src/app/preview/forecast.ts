@@ -66,45 +66,88 @@ interface Costed {
 }
 
 export function forecastOf(input: ForecastInput, settings: ForecastSettings, machine: Machine): Forecast {
-  const { checkpoint, spec, train, validation } = input;
-  const trainables = trainablesOf(checkpoint, spec);
-  const isVisionTrained = trainsVision(trainables);
-  const costed = (graph: Graph): Costed => costedOf(graph, machine);
-  const training = costed(trainingGraph(checkpoint, trainables).graph);
-  const rows = settings.packing ? packedIndices(train.map(({ length }) => length)) : train.map((_, i) => [i]);
-  const rowsOfFacts = rows.map((row) => row.map((i) => required(train[i], `sample ${i}`)));
-  const { plan, totalSteps } = planOf(settings, rowsOfFacts.map((row) => sum(row, ({ length }) => length))); // biome-ignore format: one line
-  const perEpoch = stepsPerEpoch(plan);
-  const planned = Math.min(perEpoch, totalSteps);
-  const batches = [...planSteps(plan, 0, planned)].flatMap(({ microBatches }) =>
-    microBatches.map((indices) => microBatchOf(indices.map((i) => required(rowsOfFacts[i], `row ${i}`)))),
-  );
-  const epochs = totalSteps / planned; // the first stands for the others
-  const parameters = sum([...trainableShapes(checkpoint, trainables).values()], elementCount);
-  const pictures = isVisionTrained
-    ? null
-    : picturesOf(input, costed(visionGraph(checkpoint, trainables).graph), epochs);
-  const evaluation = validation.length === 0 ? null : costed(evalGraph(checkpoint, trainables).graph);
-  const validations = Math.floor(totalSteps / settings.evalSteps);
-  const validationBatches = chunked(validation, settings.batchSize).map((part) =>
-    microBatchOf(part.map((one) => [one])),
-  );
-  const perBatch = parameters * SECONDS_A_GRADIENT;
-  const flops = sum(batches, ({ lengths }) => training.flops(lengths));
+  const plan = plannedRun(input.train, settings);
+  const validations = input.validation.length === 0 ? 0 : Math.floor(plan.totalSteps / settings.evalSteps);
+  const seen = { ...input, train: plan.samples, validation: validations > 0 ? input.validation : [] };
+  const work = workOf(seen, settings, (graph) => costedOf(graph, machine));
+  const { training, pictures, evaluation, parameters } = work;
+  const { batches, epochs, totalSteps } = plan;
+  const aBatch = ({ lengths }: MicroBatch): number => training.seconds(lengths) + parameters * SECONDS_A_GRADIENT;
+  const passes = pictures === null ? 0 : pictures.isKept ? 1 : Math.max(1, epochs);
   return {
-    rows: rows.length,
+    rows: plan.rows,
     totalSteps,
-    stepsPerEpoch: perEpoch,
+    stepsPerEpoch: plan.perEpoch,
     paddingShare: 1 - sum(batches, ({ tokens }) => tokens) / sum(batches, ({ lengths: { B = 0, T = 0 } }) => B * T),
     parameters,
     seconds: {
-      steps: epochs * sum(batches, ({ lengths }) => training.seconds(lengths) + perBatch) + totalSteps * parameters * SECONDS_AN_UPDATE, // biome-ignore format: one line
-      pictures: pictures?.seconds ?? 0,
-      validation: evaluation ? validations * sum(validationBatches, ({ lengths }) => evaluation.seconds(lengths)) : 0,
+      steps: epochs * sum(batches, aBatch) + totalSteps * parameters * SECONDS_AN_UPDATE,
+      pictures: passes * (pictures?.seconds ?? 0),
+      validation: validations * (evaluation?.seconds ?? 0),
     },
-    flops: epochs * flops + (pictures?.flops ?? 0),
-    memory: memoryOf(input, { training, batches, pictures, evaluation, validationBatches, parameters }),
+    flops: epochs * sum(batches, ({ lengths }) => training.flops(lengths)) + passes * (pictures?.flops ?? 0),
+    memory: memoryOf(seen, batches, work),
   };
+}
+
+/** The micro-batches of one pass; the first pass stands for all. */
+function plannedRun(train: readonly SampleFacts[], settings: ForecastSettings) {
+  const rows = settings.packing ? packedIndices(train.map(({ length }) => length)) : train.map((_, i) => [i]);
+  const samples = rows.map((row) => row.map((i) => required(train[i], `sample ${i}`)));
+  const lengths = samples.map((row) => sum(row, ({ length }) => length));
+  const { plan, totalSteps } = planOf(settings, lengths);
+  const perEpoch = stepsPerEpoch(plan);
+  const planned = Math.min(perEpoch, totalSteps);
+  const filled = [...planSteps(plan, 0, planned)].flatMap(({ microBatches }) =>
+    microBatches.map((indices) => indices.map((i) => required(samples[i], `row ${i}`))),
+  );
+  return {
+    ...{ rows: rows.length, totalSteps, perEpoch, epochs: totalSteps / planned },
+    batches: filled.map(microBatchOf),
+    /** Those that any step sees. */
+    samples: filled.flat(2),
+  };
+}
+
+/** The graphs of a run, and what they are given. */
+interface Work {
+  readonly training: Costed;
+  /** null where the tower trains and so is part of training. */
+  readonly pictures: Pictures | null;
+  readonly evaluation: Validation | null;
+  readonly decoder: Graph | null;
+  readonly parameters: number;
+}
+
+/** One validation loss. */
+interface Validation {
+  readonly graph: Graph;
+  readonly batches: readonly MicroBatch[];
+  readonly seconds: number;
+}
+
+function workOf(input: ForecastInput, settings: ForecastSettings, costed: (graph: Graph) => Costed): Work {
+  const { checkpoint, spec, validation, test } = input;
+  const trainables = trainablesOf(checkpoint, spec);
+  return {
+    training: costed(trainingGraph(checkpoint, trainables).graph),
+    pictures: trainsVision(trainables) ? null : picturesOf(input, costed(visionGraph(checkpoint, trainables).graph)),
+    evaluation:
+      validation.length === 0
+        ? null
+        : validationOf(validation, settings, costed(evalGraph(checkpoint, trainables).graph)),
+    decoder: test.length === 0 ? null : decoderGraph(checkpoint, trainables).graph,
+    parameters: sum([...trainableShapes(checkpoint, trainables).values()], elementCount),
+  };
+}
+
+function validationOf(
+  samples: readonly SampleFacts[],
+  { batchSize }: ForecastSettings,
+  { graph, seconds }: Costed,
+): Validation {
+  const batches = chunked(samples, batchSize).map((part) => microBatchOf(part.map((one) => [one])));
+  return { graph, batches, seconds: sum(batches, ({ lengths }) => seconds(lengths)) };
 }
 
 const sum = <T>(items: readonly T[], of: (item: T) => number): number => items.reduce((all, item) => all + of(item), 0);
@@ -138,69 +181,58 @@ function microBatchOf(rows: readonly (readonly SampleFacts[])[]): MicroBatch {
   };
 }
 
-/** Passes of a frozen vision tower. */
+/** One pass of a frozen vision tower over all pictures that differ. */
 interface Pictures {
   readonly graph: Graph;
   readonly seconds: number;
   readonly flops: number;
-  /** The features that are kept. */
+  /** Of the features in memory. */
   readonly featureBytes: number;
-  /** Of the largest pass. */
+  /** Whether all of them fit, so that there is only one pass. */
+  readonly isKept: boolean;
+  /** Of the largest run. */
   readonly lengths: Lengths;
 }
 
-/** Features are computed once, or in every epoch where they do not all fit into memory. */
-function picturesOf({ checkpoint, train, validation }: ForecastInput, tower: Costed, epochs: number): Pictures {
-  const distinct = new Map(
-    [...train, ...validation].flatMap(({ pictures }) => pictures.map(({ key, tokens }) => [key, tokens])),
-  );
+function picturesOf({ checkpoint, train, validation }: ForecastInput, tower: Costed): Pictures {
+  const samples = [...train, ...validation];
+  const distinct = new Map(samples.flatMap(({ pictures }) => pictures.map(({ key, tokens }) => [key, tokens])));
   const tokens = [...distinct.values()];
   const { text, vision } = checkpoint.architecture;
-  const bytesAToken = 4 * text.hiddenSize * (1 + vision.deepstackIndexes.length);
-  const allBytes = bytesAToken * sum(tokens, (count) => count);
-  const passes = allBytes <= DEFAULT_FEATURE_BYTES ? 1 : Math.max(1, epochs);
+  const bytes = 4 * text.hiddenSize * (1 + vision.deepstackIndexes.length) * sum(tokens, (count) => count);
   const largest = most(tokens, (count) => count);
   const together = Math.max(1, Math.floor(MAX_PATCHES_A_RUN / (vision.mergeSize ** 2 * Math.max(1, largest))));
-  const inOneBatch = most(train, ({ pictures }) => pictures.length);
+  const inOneSample = most(samples, ({ pictures }) => pictures.length);
   return {
     graph: tower.graph,
-    seconds: passes * sum(tokens, (M) => tower.seconds({ I: 1, M })),
-    flops: passes * sum(tokens, (M) => tower.flops({ I: 1, M })),
-    featureBytes: Math.min(allBytes, DEFAULT_FEATURE_BYTES),
-    lengths: { I: Math.max(1, Math.min(together, inOneBatch)), M: largest },
+    seconds: sum(tokens, (M) => tower.seconds({ I: 1, M })),
+    flops: sum(tokens, (M) => tower.flops({ I: 1, M })),
+    featureBytes: Math.min(bytes, DEFAULT_FEATURE_BYTES),
+    isKept: bytes <= DEFAULT_FEATURE_BYTES,
+    lengths: { I: Math.max(1, Math.min(together, inOneSample)), M: largest },
   };
-}
-
-interface MemoryInput {
-  readonly training: Costed;
-  readonly batches: readonly MicroBatch[];
-  readonly pictures: Pictures | null;
-  readonly evaluation: Costed | null;
-  readonly validationBatches: readonly MicroBatch[];
-  readonly parameters: number;
 }
 
 /** Sessions stay open, and a memory pool keeps what it once held: the peaks add up. */
 function memoryOf(
-  { checkpoint, spec, train, validation, test }: ForecastInput,
-  parts: MemoryInput,
+  { train, validation, test }: ForecastInput,
+  batches: readonly MicroBatch[],
+  { training, pictures, evaluation, decoder, parameters }: Work,
 ): Forecast["memory"] {
-  const { training, batches, pictures, evaluation, validationBatches, parameters } = parts;
-  const decoder = test.length === 0 ? null : decoderGraph(checkpoint, trainablesOf(checkpoint, spec)).graph;
   const graphs = [training.graph, pictures?.graph, evaluation?.graph, decoder].filter((graph) => graph != null);
   const held = graphs.map(weightMemory);
   const mapped = new Map(held.flatMap((one) => [...one.mapped]));
+  const validating = evaluation ? largestPeak(evaluation.graph, evaluation.batches) : 0;
+  const prompts = chunked(test, ANSWERS_AT_ONCE).map(promptsOf);
   return {
     program: PROGRAM_BYTES,
     weights: sum([...mapped.values()], (bytes) => bytes) + sum(held, ({ copiedBytes }) => copiedBytes),
-    training:
-      ARENA_FACTOR *
-      (largestPeak(training.graph, batches) + (evaluation ? largestPeak(evaluation.graph, validationBatches) : 0)),
+    training: ARENA_FACTOR * (largestPeak(training.graph, batches) + validating),
     values: parameters * BYTES_A_VALUE,
     pictures: pictures ? ARENA_FACTOR * peakBytes(pictures.graph, pictures.lengths) : 0,
     features: pictures?.featureBytes ?? 0,
     data: sum([...train, ...validation, ...test], ({ heldBytes, length }) => heldBytes + 8 * length),
-    answering: decoder ? ARENA_FACTOR * largestPeak(decoder, chunked(test, ANSWERS_AT_ONCE).map(promptsOf)) : 0,
+    answering: decoder ? ARENA_FACTOR * largestPeak(decoder, prompts) : 0,
   };
 }
 

@@ -123,7 +123,7 @@ function forecastText({ of, machine, epochs }: NonNullable<Report["forecast"]>):
   const bytes = memory.reduce((sum, [, part]) => sum + part, 0);
   const speed = `${shortNumber(Math.round(machine.matrixFlops / 1e9))} GFLOP/s in matrix products`;
   const shares = memory
-    .filter(([, part]) => part >= 0.01 * bytes)
+    .filter(([, part]) => part >= 0.005e9)
     .sort(([, a], [, b]) => b - a)
     .map(([name, part]) => `${PARTS[name]} ${gigabytes(part)}`);
   return [

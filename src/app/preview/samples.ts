@@ -1,5 +1,4 @@
 /** Going through the samples of a preview: counting all, printing some, writing them as JSON or onto a page. */
-import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Encoded, IGNORE } from "../../collator.ts";
@@ -33,11 +32,11 @@ interface Placed {
 const placedOf = (splits: Splits): Placed[] =>
   SPLIT_ORDER.flatMap((split) => splits[split].map((example) => ({ example, split })));
 
-/** Hands over every sample, with progress. @returns what is wrong with those that cannot be used */
+/** Hands over every sample, with progress, until one is answered with false. @returns what is wrong with those that cannot be used */
 async function goThrough(
   splits: Splits,
   { log, signal, ...options }: GoThroughOptions,
-  take: (sample: Extract<Surveyed, { fault: null }>) => void | Promise<void>,
+  take: (sample: Extract<Surveyed, { fault: null }>) => boolean | Promise<boolean>,
 ): Promise<string[]> {
   const faults: string[] = [];
   const progress = startProgress({ log, title: "reading samples", total: placedOf(splits).length });
@@ -45,8 +44,8 @@ async function goThrough(
   try {
     for await (const sample of surveyed(splits, options)) {
       if (signal.aborted) throw new Interrupted("stopped while reading samples: nothing to save");
-      if (sample.fault === null) await take(sample);
-      else faults.push(sample.fault);
+      if (sample.fault !== null) faults.push(sample.fault);
+      else if (!(await take(sample))) break;
       progress.update(++done);
     }
   } finally {
@@ -61,16 +60,17 @@ export async function takeSurvey(
   options: GoThroughOptions,
 ): Promise<{ facts: readonly SampleFacts[]; faults: readonly string[] }> {
   const facts: SampleFacts[] = [];
-  const faults = await goThrough(splits, options, (sample) => void facts.push(sample.facts));
+  const faults = await goThrough(splits, options, (sample) => facts.push(sample.facts) > 0);
   return { facts, faults };
 }
 
 /** One line of JSON a sample on stdout, written as they come. @returns what is wrong with those that cannot be used */
 export async function printJson(splits: Splits, options: GoThroughOptions): Promise<string[]> {
   const left = new Map<SampleFacts["outcome"], number>();
+  process.stdout.on("error", () => undefined); // the write that failed hears of it
   const faults = await goThrough(splits, options, async ({ encoded, facts: { outcome } }) => {
     if (outcome !== "whole") left.set(outcome, (left.get(outcome) ?? 0) + 1);
-    if (outcome !== "dropped" && outcome !== "emptied") await writeLine(jsonLine(encoded));
+    return outcome === "dropped" || outcome === "emptied" || writeLine(jsonLine(encoded));
   });
   for (const [outcome, samples] of left)
     options.log.warn(`--max-length ${options.maxLength}: ${count(samples)} samples ${JSON_OUTCOMES[outcome]}`);
@@ -86,10 +86,15 @@ const JSON_OUTCOMES: Readonly<Record<SampleFacts["outcome"], string>> = {
   cut: "are cut",
 };
 
-/** Waits where the reader is slower, so that lines do not pile up. */
-async function writeLine(line: string): Promise<void> {
-  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, "drain");
-}
+/** Waits until the line is taken, so that lines do not pile up. @returns false when the reader has gone (`| head`) */
+const writeLine = (line: string): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    process.stdout.write(`${line}\n`, (error) => {
+      if (!error) resolve(true);
+      else if ("code" in error && error.code === "EPIPE") resolve(false);
+      else reject(error);
+    });
+  });
 
 /** The contract of `--json`. Videos have a field of their own, as in transformers, only where there are any. */
 export function jsonLine({ id, user, inputIds, labels, images }: Encoded): string {

@@ -41,7 +41,7 @@ export async function* parquetRows(file: string): AsyncGenerator<Row> {
 const MAGIC = "PAR1";
 
 async function readMetadata(handle: FileHandle, size: number, file: string): Promise<FileMetaData> {
-  const tail = size < 12 ? new Uint8Array() : await bytesAt(handle, size - 8, 8);
+  const tail = size < 12 ? new Uint8Array() : await bytesAt(handle, { start: size - 8, length: 8, where: file });
   const mark = Buffer.from(tail.subarray(4)).toString("latin1");
   if (mark === "PARE") throw new UserError(`${file}: an encrypted Parquet file; write it without encryption`);
   if (mark !== MAGIC)
@@ -49,7 +49,7 @@ async function readMetadata(handle: FileHandle, size: number, file: string): Pro
   const length = new DataView(tail.buffer, tail.byteOffset).getUint32(0, true);
   if (length > size - 12 || length > MAX_METADATA_BYTES)
     throw new UserError(`${file}: announces ${length} bytes of metadata in a file of ${size}; it is damaged`);
-  const footer = await bytesAt(handle, size - 8 - length, length + 8);
+  const footer = await bytesAt(handle, { start: size - 8 - length, length: length + 8, where: file });
   endOfStruct(footer.subarray(0, length), 0, file);
   return refused(() => parquetMetadata(footer, { geoparquet: false }), `${file}: its metadata`);
 }
@@ -65,16 +65,29 @@ function refused<T>(decode: () => T, what: string): T {
 }
 
 const damaged = (cause: unknown, what: string): UserError =>
-  new UserError(`${what} cannot be read (${messageOf(cause)}); it is damaged: write or download the file again`, {
+  new UserError(`${what} cannot be read (${reasonOf(cause)}); it is damaged: write or download the file again`, {
     cause,
   });
 
-async function bytesAt(handle: FileHandle, start: number, length: number): Promise<Uint8Array> {
+/** Where the decoder stumbles, JavaScript's own words would tell a user nothing. */
+function reasonOf(cause: unknown): string {
+  if (cause instanceof TypeError) return "its parts do not fit together";
+  if (cause instanceof RangeError) return "it announces more than it holds";
+  return messageOf(cause).replace(/\bundefined\b/g, "unknown");
+}
+
+interface Part {
+  readonly start: number;
+  readonly length: number;
+  readonly where: string;
+}
+
+async function bytesAt(handle: FileHandle, { start, length, where }: Part): Promise<Uint8Array> {
   const bytes = new Uint8Array(length); // never of a pool: its buffer is handed on
   let filled = 0;
   while (filled < length) {
     const { bytesRead } = await handle.read(bytes, filled, length - filled, start + filled);
-    if (bytesRead === 0) throw new UserError("the file became shorter while it was read");
+    if (bytesRead === 0) throw new UserError(`${where}: became shorter while it was read; read it again`);
     filled += bytesRead;
   }
   return bytes;
@@ -141,7 +154,7 @@ async function readGroup({ group, metadata, tables, source }: Group): Promise<re
   const rows = Number(group.num_rows);
   if (!Number.isInteger(rows) || rows < 0 || rows > MAX_GROUP_ROWS)
     throw new UserError(
-      `${where}: announces ${group.num_rows} rows; expected at most ${MAX_GROUP_ROWS}: it is damaged, or write smaller ones`,
+      `${where}: announces ${group.num_rows ?? "no number of"} rows; expected at most ${MAX_GROUP_ROWS}: it is damaged, or write smaller ones`,
     );
   if (rows === 0) return [];
   const loaded = new Map<number, Uint8Array>();
@@ -182,7 +195,7 @@ async function loadChunk(meta: Meta, table: SchemaTree, { handle, size, where }:
       `${name}: announced at bytes ${start} to ${start + length} of ${size}; it is cut off or damaged`,
     );
   const levels = levelsOf(meta.path_in_schema.slice(1), table, name);
-  return { bytes: await bytesAt(handle, start, length), meta, ...levels, where: name };
+  return { bytes: await bytesAt(handle, { start, length, where: name }), meta, ...levels, where: name };
 }
 
 /** How many lists, and how many optional parts, stand above a value. */
@@ -214,7 +227,7 @@ function slice(loaded: ReadonlyMap<number, Uint8Array>, start: number, end: numb
   const parts: Uint8Array[] = [];
   for (let at = start; at < end; ) {
     const [from, bytes] = [...loaded].find(([first, chunk]) => at >= first && at < first + chunk.length) ?? [];
-    if (from === undefined) throw new UserError(`bytes ${at} to ${end} are of no column`);
+    if (from === undefined) throw new Error(`bytes ${at} to ${end} are of no column`);
     const found = required(bytes, "column").subarray(at - from, end - from);
     parts.push(found);
     at += found.length;

@@ -77,7 +77,8 @@ function headerAt(view: DataView, offset: number, where: string): PageHeader {
 /** A whole number from 0 to `most`; anything else is damage. */
 function whole(value: unknown, most: number, what: string, where: string): number {
   if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= most) return value;
-  throw new UserError(`${where}: announces ${String(value)} ${what}; expected 0 to ${most}: it is damaged`);
+  const found = typeof value === "number" ? value : "no number of";
+  throw new UserError(`${where}: announces ${found} ${what}; expected 0 to ${most}: it is damaged`);
 }
 
 /** @returns the values of the page */
@@ -104,7 +105,9 @@ function valueCount({ header, where }: Page): number {
   const { data_page_header: v1, data_page_header_v2: v2, dictionary_page_header: dictionary } = header;
   const found = { DATA_PAGE: v1, DATA_PAGE_V2: v2, DICTIONARY_PAGE: dictionary }[header.type as string];
   if (found === undefined)
-    throw new UserError(`${where}: is of type ${String(header.type)}; expected data or a dictionary`);
+    throw new UserError(
+      `${where}: is of type ${header.type ?? "unknown"}; expected data or a dictionary, with its header`,
+    );
   return whole(found.num_values, MAX_GROUP_CELLS, "values", where);
 }
 
@@ -113,7 +116,9 @@ function unpackedBytes({ chunk, where }: Page, packed: Uint8Array, length: numbe
   if (codec === "UNCOMPRESSED") return packed;
   const decompress = CODECS[codec];
   if (decompress === undefined)
-    throw new UserError(`${where}: packed by ${codec}; expected snappy, zstd, gzip, brotli or lz4`);
+    throw new UserError(
+      `${where}: packed by ${codec ?? "an unknown codec"}; expected snappy, zstd, gzip, brotli or lz4`,
+    );
   try {
     return decompress(packed, length);
   } catch (cause) {

@@ -13,8 +13,8 @@ export type PickleValue =
   | { [key: string]: PickleValue };
 
 /** Far above what a file of MAX_PICKLE_BYTES needs, far below where memory ends. */
-const MAX_VALUES = 16_000_000;
-const MAX_MEMO = 8_000_000;
+const MAX_VALUES = 8_000_000;
+const MAX_MEMO = 2_000_000;
 
 /** What stands on the stack: values, or the mark that opens a list, tuple or dict. */
 export const MARK = Symbol("mark");
