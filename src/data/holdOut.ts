@@ -50,8 +50,9 @@ async function groupsOf(examples: readonly Example[]): Promise<Group[]> {
     return leader;
   };
   for (const equal of await sameSamples(examples)) {
-    const [first = "", ...rest] = equal.map((example) => leaderOf(groupName(example)));
-    for (const name of rest) if (leaderOf(name) !== leaderOf(first)) leaders.set(leaderOf(name), leaderOf(first));
+    // the least name leads, so that the order of the rows does not matter
+    const [first = "", ...rest] = [...new Set(equal.map((example) => leaderOf(groupName(example))))].sort();
+    for (const name of rest) leaders.set(name, first);
   }
   const members = new Map<string, Example[]>();
   for (const example of examples) {

@@ -59,7 +59,10 @@ test("of single samples the share is met to one; seeds differ; both parts keep t
   const all = Array.from({ length: 1000 }, (_, i) => example(`d:${i}`, String(i)));
   const { kept, heldOut } = await holdOut(all, 0.05, 42);
   assert.equal(heldOut.length, 50);
-  assert.deepEqual(ids(kept), ids(all).filter((id) => !ids(heldOut).includes(id))); // biome-ignore format: one line
+  assert.deepEqual(
+    ids(kept),
+    ids(all).filter((id) => !ids(heldOut).includes(id)),
+  );
   assert.notDeepEqual(ids((await holdOut(all, 0.05, 43)).heldOut), ids(heldOut));
 });
 

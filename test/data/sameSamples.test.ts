@@ -57,7 +57,13 @@ test("another word, answer, order or number of pictures makes another sample", a
 });
 
 test("text in parts reads as text in one; users and train marks are no part of a sample", async () => {
-  const parts = { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] }; // biome-ignore format: one line
+  const parts = {
+    role: "user",
+    content: [
+      { type: "text", text: "a" },
+      { type: "text", text: "b" },
+    ],
+  };
   const rows = [
     {
       messages: [

@@ -85,7 +85,13 @@ async function measured({ work, shapes, once }: Measurement): Promise<number> {
   );
   let value = inputs.x as Value;
   for (let i = 0; i < repeats; i++) value = once(ops, value, inputs);
-  graph.output("sum", ops.reduceSum(value, value.shape.map((_, axis) => axis))); // biome-ignore format: one line
+  graph.output(
+    "sum",
+    ops.reduceSum(
+      value,
+      value.shape.map((_, axis) => axis),
+    ),
+  );
   const session = await openSession(encodeOnnx(graph), { device: CPU });
   try {
     const feeds = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, numbers(shape)]));

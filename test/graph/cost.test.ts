@@ -1,0 +1,104 @@
+// What a graph costs, against figures worked out by hand: no outside reference counts these graphs.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { builderOf } from "../../src/graph/builder.ts";
+import { costOf, peakBytes, weightMemory } from "../../src/graph/cost.ts";
+import { Graph } from "../../src/graph/graph.ts";
+import { openCheckpoint } from "../../src/model/checkpoint.ts";
+import { trainingGraph, visionGraph } from "../../src/model/graphs.ts";
+import { LLM_PROJECTIONS } from "../../src/model/lora.ts";
+import { trainablesOf } from "../../src/model/trainables.ts";
+import { TINY_MODEL } from "../text/models.ts";
+
+test("products, and the bytes of what is not one", () => {
+  const graph = new Graph("g");
+  const ops = builderOf(graph);
+  const x = graph.input("x", "float32", ["T", 8]);
+  const w = graph.input("w", "float32", [16, 8]);
+  const q = graph.input("q", "float32", ["B", 3, "T", 4]);
+  const y = ops.matMul(x, w, { transB: true }); // [T, 16]: 2 * T * 16 * 8; reads w, 4 * 128
+  ops.add(y, y); // moves 3 * 4 * 16 * T: y is read twice
+  ops.reshape(y, [16, "T"]); // nothing
+  ops.matMul(q, q, { transB: true }); // [B, 3, T, T]: 2 * 3 * B * T * T * 4
+  assert.deepEqual(costOf(graph)({ T: 10, B: 2 }), {
+    matrixFlops: 2 * 10 * 16 * 8,
+    batchedFlops: 2 * 3 * 2 * 100 * 4,
+    movedBytes: 4 * 128 + 3 * 4 * 16 * 10,
+  });
+  assert.throws(() => costOf(graph)({ T: 10 }), /the length of B is not known/);
+});
+
+test("the most bytes alive at once: views share, sums write over what dies, outputs stay", () => {
+  const graph = new Graph("g");
+  const ops = builderOf(graph);
+  const x = graph.input("x", "float32", ["T"]);
+  const a = ops.exp(x); // 4T
+  const b = ops.reshape(a, ["T", 1]); // shares a's
+  const c = ops.exp(b); // a dies here: in its place, 4T
+  const d = ops.concat([c, c], 1); // 8T more: 12T
+  graph.output("e", ops.reduceSum(d, [1])); // c is gone: 8T + 4T
+  assert.equal(peakBytes(graph, { T: 100 }), 1200);
+
+  const kept = new Graph("kept");
+  const more = builderOf(kept);
+  const y = more.exp(kept.input("x", "float32", ["T"]));
+  kept.output("y", y);
+  kept.output("z", more.exp(y)); // y is an output: not in its place
+  assert.equal(peakBytes(kept, { T: 100 }), 800);
+});
+
+test("the training graph of LoRA costs what its layers do", () => {
+  const checkpoint = openCheckpoint(TINY_MODEL);
+  const { text } = checkpoint.architecture;
+  const { hiddenSize: D, intermediateSize: F, heads, kvHeads, headDim, layers, vocabSize: V } = text;
+  const settings = { r: 4, alpha: 8, dropout: 0, targetModules: [...LLM_PROJECTIONS] };
+  const { graph } = trainingGraph(checkpoint, trainablesOf(checkpoint, { kind: "lora", settings }));
+  const [T, N] = [500, 7];
+  const { matrixFlops, batchedFlops } = costOf(graph)({ B: 1, T, N, M: 0 });
+
+  const [q, kv] = [heads * headDim, kvHeads * headDim];
+  // scores and mixture forward, two products for each of them backward; nothing is saved above the diagonal
+  assert.equal(batchedFlops, layers * 3 * 4 * heads * T * T * headDim);
+  // weights forward and, for the gradient of their input, backward; adapters one product more. The last layer behind its
+  // attention and the head only for N rows; the first layer's q, k and v need no gradient of their input
+  const qkv = [
+    [D, q],
+    [D, kv],
+    [D, kv],
+  ] as const;
+  const rest = [
+    [q, D],
+    [D, F],
+    [D, F],
+    [F, D],
+  ] as const;
+  const frozen = (pairs: readonly (readonly [number, number])[], rows: number, times: number): number =>
+    pairs.reduce((sum, [a, b]) => sum + 2 * rows * a * b * times, 0);
+  const adapters = (pairs: readonly (readonly [number, number])[], rows: number): number =>
+    pairs.reduce((sum, [a, b]) => sum + 2 * rows * settings.r * (a + b) * 3, 0);
+  const all =
+    layers * (frozen(qkv, T, 2) + adapters(qkv, T)) +
+    (layers - 1) * (frozen(rest, T, 2) + adapters(rest, T)) +
+    frozen(rest, N, 2) +
+    adapters(rest, N) +
+    2 * 2 * N * D * V;
+  const firstInput = frozen(qkv, T, 1) + qkv.reduce((sum, [a]) => sum + 2 * T * settings.r * a, 0);
+  assert.equal(matrixFlops, all - firstInput);
+});
+
+test("weights are counted once, and in float32 too where they are stored in less", () => {
+  const f32 = openCheckpoint(TINY_MODEL);
+  const held = weightMemory(visionGraph(f32).graph);
+  const stored = [...f32.tensors.values()].filter(({ name }) => name.startsWith("model.visual."));
+  assert.equal(
+    [...held.mapped.values()].reduce((sum, bytes) => sum + bytes, 0),
+    stored.reduce((sum, { byteLength }) => sum + byteLength, 0),
+  );
+  assert.equal(held.copiedBytes, 0);
+  const bf16 = openCheckpoint("test/fixtures/sharded-bf16/model");
+  const cast = weightMemory(visionGraph(bf16).graph);
+  const table = bf16.tensors.get("model.visual.pos_embed.weight"); // only rows of it are taken
+  const bytes = [...cast.mapped.values()].reduce((sum, one) => sum + one, 0) - (table?.byteLength ?? 0);
+  assert.ok(table);
+  assert.equal(cast.copiedBytes, 2 * bytes);
+});
