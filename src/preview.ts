@@ -7,8 +7,8 @@ import { reportText } from "./app/preview/report.ts";
 import { checkShown, printJson, printSamples, takeSurvey, writePage } from "./app/preview/samples.ts";
 import { readSplits } from "./app/splits.ts";
 import { PIXEL_CAP, parsePreviewConfig } from "./config.ts";
+import { counted } from "./utils/count.ts";
 import { UserError } from "./utils/errors.ts";
-import { count } from "./utils/histogram.ts";
 import { createLog } from "./utils/log.ts";
 
 export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
@@ -36,7 +36,9 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
 function refuseFaults(faults: readonly string[]): void {
   const [first, ...more] = faults;
   if (first !== undefined)
-    throw new UserError(more.length === 0 ? first : `${first}\nand ${count(more.length)} more samples cannot be used`);
+    throw new UserError(
+      more.length === 0 ? first : `${first}\nand ${counted(more.length, "more sample")} cannot be used`,
+    );
 }
 
 if (import.meta.filename === process.argv[1]) await runEntry(main, process.argv.slice(2));

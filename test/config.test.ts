@@ -4,6 +4,7 @@ import {
   type Device,
   describeConfig,
   parseEvalConfig,
+  parsePreviewConfig,
   parseTrainConfig,
   readDevices,
   readUsers,
@@ -15,6 +16,7 @@ import { HelpRequested } from "../src/utils/flags.ts";
 const words = (line: string): string[] => line.split(" ").filter((word) => word !== "");
 const train = (line: string) => parseTrainConfig(words(line));
 const evaluate = (line: string) => parseEvalConfig(words(line));
+const preview = (line: string) => parsePreviewConfig(words(line));
 
 /** The lines of the one error that a command line gives, its entry's name taken off. */
 function faultsOf(line: string, parse: (line: string) => unknown = train): string[] {
@@ -197,6 +199,16 @@ test("evaluation: its flags and no others", () => {
   assert.deepEqual(faultsOf("--lora", evaluate), ["--lora: unknown flag; see --help"]);
 });
 
+test("a preview takes a training command's flags and gives the same settings", () => {
+  const line = "0 --lora --model m --data d --lr 1e-3 --val-fraction 0.1 --max-length 9";
+  const { sources: _, ...training } = train(line);
+  const { sources: __, show, json, html, htmlSamples, gflops, ...same } = preview(line);
+  assert.deepEqual(same, training);
+  assert.deepEqual([show, json, html, htmlSamples, gflops], [null, false, null, 200, null]);
+  assert.deepEqual([preview("--show 3").show, preview("--show a:1 b:2").show], [3, ["a:1", "b:2"]]);
+  assert.deepEqual(faultsOf("--show 0", preview), ['--show: expected a whole number at least 1, got "0"']);
+});
+
 test("--u: two numbers are a range either way, other counts a list", () => {
   assert.deepEqual(readUsers(["3", "6"]), [3, 4, 5, 6]);
   assert.deepEqual(readUsers(["6", "3"]), [6, 5, 4, 3]);
@@ -319,7 +331,7 @@ test("all faults come together, one line each, under the entry's name", () => {
 });
 
 test("help names every flag with its default, and examples that parse", () => {
-  for (const parse of [train, evaluate]) {
+  for (const parse of [train, evaluate, preview]) {
     assert.throws(
       () => parse("--nonsense --help"),
       (thrown) => {

@@ -1,4 +1,5 @@
 /** Histograms: bins with round edges, and bars of text. */
+import { count } from "./count.ts";
 
 /** Values from `from` up to, but without, `to`. */
 export interface Bin {
@@ -50,6 +51,3 @@ export function barLines(bins: readonly Bin[], width = 40): string[] {
     return `${(names[i] ?? "").padStart(column)} │${bar} ${count(bin.count)}`;
   });
 }
-
-/** 12,345 */
-export const count = (value: number): string => value.toLocaleString("en-US");

@@ -1,7 +1,8 @@
 /** The report of a preview as text. */
 import { cpus } from "node:os";
+import { count, counted } from "../../utils/count.ts";
 import { wrapped } from "../../utils/flags.ts";
-import { barLines, count } from "../../utils/histogram.ts";
+import { barLines } from "../../utils/histogram.ts";
 import { formatDuration, shortNumber } from "../../utils/progress.ts";
 import { formatTable } from "../../utils/table.ts";
 import { type Overlap, overlapText } from "../splits.ts";
@@ -28,7 +29,9 @@ export function reportText(report: Report): string {
   const { summary, faults } = report;
   const parts = [
     splitTable(summary),
-    ...summary.splits.map(({ split, users }) => listed(`${splitName(split)} users`, userRanges(users))),
+    ...summary.splits
+      .filter(({ users }) => users.size > 1 || !users.has("-"))
+      .map(({ split, users }) => listed(`${splitName(split)} users`, userRanges(users))),
     `\ntokens a sample\n${indented(barLines(summary.lengths))}`,
     summary.splits.some(({ pictures }) => pictures > 0)
       ? `\nimage tokens a sample\n${indented(barLines(summary.imageTokens))}`
@@ -91,7 +94,7 @@ function equalSamples({ duplicates, overlaps, allowOverlap }: Report): string {
   const lines = ["\nequal samples (the same pictures and words)"];
   if (duplicates.groups === 0) lines.push("  none");
   else {
-    lines.push(`  ${count(duplicates.samples)} samples in ${count(duplicates.groups)} groups, such as`);
+    lines.push(`  ${counted(duplicates.samples, "sample")} in ${counted(duplicates.groups, "group")}, such as`);
     for (const ids of duplicates.examples) lines.push(`    ${ids.join(" = ")}`);
   }
   const [first, ...more] = overlaps;
@@ -130,7 +133,7 @@ function forecastText({ of, machine, epochs }: NonNullable<Report["forecast"]>):
     "forecast of a training run on the CPU",
     listed(
       "steps",
-      `${count(of.totalSteps)} (${count(of.stepsPerEpoch)} a pass over ${count(of.rows)} rows, ${shortNumber(epochs)} ${epochs === 1 ? "pass" : "passes"}), ` +
+      `${count(of.totalSteps)} (${count(of.stepsPerEpoch)} a pass over ${counted(of.rows, "row")}, ${shortNumber(epochs)} ${epochs === 1 ? "pass" : "passes"}), ` +
         `${percent(of.paddingShare)} padding, ${count(of.parameters)} parameters`,
     ),
     listed(

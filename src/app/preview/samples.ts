@@ -4,9 +4,9 @@ import { dirname } from "node:path";
 import { type Encoded, IGNORE } from "../../collator.ts";
 import type { Example } from "../../dataset.ts";
 import { showTokens } from "../../text/showTokens.ts";
+import { count, counted } from "../../utils/count.ts";
 import { InternalError, Interrupted, required, UserError } from "../../utils/errors.ts";
 import { writeWhole } from "../../utils/files.ts";
-import { count } from "../../utils/histogram.ts";
 import type { Log } from "../../utils/log.ts";
 import { nearestName } from "../../utils/nearest.ts";
 import { startProgress } from "../../utils/progress.ts";
@@ -73,17 +73,17 @@ export async function printJson(splits: Splits, options: GoThroughOptions): Prom
     return outcome === "dropped" || outcome === "emptied" || writeLine(jsonLine(encoded));
   });
   for (const [outcome, samples] of left)
-    options.log.warn(`--max-length ${options.maxLength}: ${count(samples)} samples ${JSON_OUTCOMES[outcome]}`);
+    options.log.warn(`--max-length ${options.maxLength}: ${counted(samples, "sample")} ${JSON_OUTCOMES[outcome]}`);
   return faults;
 }
 
 const JSON_OUTCOMES: Readonly<Record<SampleFacts["outcome"], string>> = {
   whole: "as they are",
-  refused: "are longer; training would refuse them, here they are whole",
-  dropped: "are longer and left out",
-  emptied: "are left out: nothing to learn after the cut",
+  refused: "longer; training would refuse that, here they are whole",
+  dropped: "longer and left out",
+  emptied: "left out: nothing to learn after the cut",
   shrunk: "with smaller pictures",
-  cut: "are cut",
+  cut: "cut",
 };
 
 /** Waits until the line is taken, so that lines do not pile up. @returns false when the reader has gone (`| head`) */
