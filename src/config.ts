@@ -465,12 +465,12 @@ const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
 const PREVIEW_COMMAND: Command<typeof PREVIEW, readonly Device[]> = {
   name: "preview",
   about:
-    "Shows what a training command would train on, and what that takes: reads picture headers and tokenises, needs no weights.",
+    "Shows what a training command would train on and what that takes, from picture headers and tokens, without weights.",
   examples: [
-    "npx tsx src/preview.ts cpu --lora                             embedded model and users, as finetuneGlobal splits them",
+    "npx tsx src/preview.ts cpu --lora                             embedded model and users, split as in training",
     "npx tsx src/preview.ts cpu --lora --model DIR --data train.jsonl --show 3",
-    "npx tsx src/preview.ts cpu --model DIR --data train.jsonl --html page.html",
-    "npx tsx src/preview.ts cpu --model DIR --data train.jsonl --json > samples.jsonl",
+    "npx tsx src/preview.ts cpu --model DIR --data users/ --html page.html",
+    "npx tsx src/preview.ts cpu --model DIR --data train.jsonl --json  one object a sample, for other programs",
   ],
   first: DEVICE,
   settings: PREVIEW,
