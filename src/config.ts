@@ -465,7 +465,7 @@ const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
 const PREVIEW_COMMAND: Command<typeof PREVIEW, readonly Device[]> = {
   name: "preview",
   about:
-    "Shows what a training command would train on and what that takes, from picture headers and tokens, without weights.",
+    "Shows what a training command would train on and what that takes: headers of pictures and tokens, no weights.",
   examples: [
     "npx tsx src/preview.ts cpu --lora                             embedded model and users, split as in training",
     "npx tsx src/preview.ts cpu --lora --model DIR --data train.jsonl --show 3",
