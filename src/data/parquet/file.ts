@@ -2,7 +2,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { parquetMetadata, parquetReadObjects, parquetSchema } from "hyparquet";
 import type { FileMetaData, RowGroup, SchemaTree } from "hyparquet/src/types.js";
-import { messageOf, required, UserError } from "../../utils/errors.ts";
+import { InternalError, messageOf, required, UserError } from "../../utils/errors.ts";
 import type { Row } from "../rows.ts";
 import { decodedText } from "../textFile.ts";
 import { CODECS } from "./codecs.ts";
@@ -24,11 +24,14 @@ export async function* parquetRows(file: string): AsyncGenerator<Row> {
     const { size } = await handle.stat();
     if (size === 0) return;
     const metadata = await readMetadata(handle, size, file);
-    const tables = wantedColumns(metadata, file);
+    const tables = refused(() => wantedColumns(metadata, file), `${file}: its schema`);
     let number = 0;
     for (const [i, group] of metadata.row_groups.entries()) {
       const source = { handle, size, where: `${file}, row group ${i + 1}` };
-      for (const row of await readGroup({ group, metadata, tables, source })) {
+      const rows = await readGroup({ group, metadata, tables, source }).catch((cause: unknown) => {
+        throw refusalOf(cause, source.where);
+      });
+      for (const row of rows) {
         number++;
         yield { value: plainValue(row), where: `${file}, row ${number}`, number };
       }
@@ -54,14 +57,19 @@ async function readMetadata(handle: FileHandle, size: number, file: string): Pro
   return refused(() => parquetMetadata(footer, { geoparquet: false }), `${file}: its metadata`);
 }
 
-/** The decoder's own complaints, and what it trips over, as one message. */
 function refused<T>(decode: () => T, what: string): T {
   try {
     return decode();
   } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    throw damaged(cause, what);
+    throw refusalOf(cause, what);
   }
+}
+
+/** The decoder's own complaints, and what it or we trip over in metadata that are not what they should be, as one message. */
+function refusalOf(cause: unknown, what: string): unknown {
+  const isOurs = cause instanceof UserError || cause instanceof InternalError;
+  const isSystems = cause instanceof Error && "syscall" in cause;
+  return isOurs || isSystems ? cause : damaged(cause, what);
 }
 
 const damaged = (cause: unknown, what: string): UserError =>
@@ -97,7 +105,7 @@ async function bytesAt(handle: FileHandle, { start, length, where }: Part): Prom
 function wantedColumns({ schema, row_groups: groups }: FileMetaData, file: string): readonly SchemaTree[] {
   if (schema.length > MAX_SCHEMA_ELEMENTS || groups.length > 2 ** 20)
     throw new UserError(`${file}: ${schema.length} columns in ${groups.length} row groups; write fewer`);
-  const { children } = refused(() => parquetSchema({ schema } as FileMetaData), `${file}: its schema`);
+  const { children } = parquetSchema({ schema } as FileMetaData);
   const wanted = children.filter(({ element }) => COLUMNS.includes(element.name));
   if (!wanted.some(({ element }) => element.name === "messages" || element.name === "conversations")) {
     const names = children.map(({ element }) => element.name).slice(0, 20);
@@ -174,8 +182,6 @@ async function readGroup({ group, metadata, tables, source }: Group): Promise<re
     utf8: false,
     geoparquet: false,
     parsers: { stringFromBytes: (bytes) => bytes && decodedText(bytes, `${where}: a text`) },
-  }).catch((cause: unknown) => {
-    throw cause instanceof UserError ? cause : damaged(cause, where);
   });
 }
 

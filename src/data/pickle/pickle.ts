@@ -99,17 +99,14 @@ function memoIndex(machine: Machine): number {
   return Number(digits);
 }
 
-function integerLine(machine: Machine): number | bigint {
-  const digits = line(machine);
-  return integerOf(digits.replace(/L$/, ""), machine.where);
-}
-
 /** INT also writes booleans, as 00 and 01. */
 function intLine(machine: Machine): PickleValue {
-  const next = Buffer.from(machine.bytes.subarray(machine.at, machine.at + 3)).toString("latin1");
-  const value = integerLine(machine);
-  return next === "00\n" ? false : next === "01\n" ? true : value;
+  const digits = line(machine);
+  return digits === "00" ? false : digits === "01" ? true : integerOf(digits, machine.where);
 }
+
+/** LONG ends in an L. */
+const longLine = (machine: Machine): number | bigint => integerOf(line(machine).replace(/L$/, ""), machine.where);
 
 const longInteger =
   (length: (machine: Machine) => number): Step =>
@@ -151,7 +148,7 @@ const STEPS: Partial<Record<OpcodeName, Step>> = {
   NEWTRUE: constant(true),
   NEWFALSE: constant(false),
   INT: (machine) => push(machine, intLine(machine)),
-  LONG: (machine) => push(machine, integerLine(machine)),
+  LONG: (machine) => push(machine, longLine(machine)),
   BININT: (machine) => push(machine, four(machine) | 0),
   BININT1: (machine) => push(machine, one(machine)),
   BININT2: (machine) => push(machine, two(machine)),

@@ -21,7 +21,7 @@ const compact = (value: bigint): number | bigint =>
 export function integerOf(digits: string, where: string): number | bigint {
   if (digits.length > MAX_DIGITS)
     throw new UserError(`${where}: a number of ${digits.length} digits; at most ${MAX_DIGITS} are read`);
-  if (!/^\s*[+-]?\d+\s*$/.test(digits))
+  if (!/^\s*[+-]?(0|[1-9]\d*)\s*$/.test(digits))
     throw new UserError(`${where}: a whole number is written ${shown(digits)}; it is damaged`);
   const negative = digits.trim().startsWith("-");
   const value = BigInt(digits.trim().replace(/^[+-]/, ""));
