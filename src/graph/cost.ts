@@ -38,7 +38,7 @@ export function costOf(graph: Graph): (lengths: Lengths) => Cost {
   const matrix = new Polynomial();
   const batched = new Polynomial();
   const moved = new Polynomial();
-  for (const node of graph.nodes) {
+  for (const node of runNodes(graph)) {
     const product = productOf(node);
     const values = product === null ? [...node.inputs, ...node.outputs] : node.inputs.filter(isFixed);
     if (product !== null) (node.inputs[0]?.shape.length === 2 ? matrix : batched).add(product, 2);
@@ -49,6 +49,16 @@ export function costOf(graph: Graph): (lengths: Lengths) => Cost {
     matrixFlops: matrix.at(lengths),
     batchedFlops: batched.at(lengths),
     movedBytes: moved.at(lengths),
+  });
+}
+
+/** The nodes that a run computes: what follows from weights and constants alone, the runtime computes once, when it opens a session. */
+function runNodes(graph: Graph): readonly Node[] {
+  const fixed = new Set([...graph.weights, ...graph.constants].map(({ value }) => value.name));
+  return graph.nodes.filter(({ inputs, outputs }) => {
+    const isFolded = inputs.length > 0 && inputs.every(({ name }) => fixed.has(name));
+    if (isFolded) for (const { name } of outputs) fixed.add(name);
+    return !isFolded;
   });
 }
 
@@ -95,11 +105,12 @@ const IN_PLACE: ReadonlySet<string> = new Set(
  * counted; an output stays to the end.
  */
 export function peakBytes(graph: Graph, lengths: Lengths): number {
-  const owner = ownersOf(graph);
-  const lastUse = lastUsesOf(graph, owner);
+  const nodes = runNodes(graph);
+  const owner = ownersOf(nodes);
+  const lastUse = lastUsesOf(graph, nodes, owner);
   const sizes = new Map<string, number>();
   let [alive, peak] = [0, 0];
-  graph.nodes.forEach((node, i) => {
+  nodes.forEach((node, i) => {
     if (isView(node)) return;
     const dying = [...new Set(node.inputs.map(({ name }) => owner.get(name) ?? name))].filter(
       (name) => lastUse.get(name) === i && sizes.has(name),
@@ -122,9 +133,9 @@ export function peakBytes(graph: Graph, lengths: Lengths): number {
 }
 
 /** For each view, the value whose memory it shows. */
-function ownersOf(graph: Graph): ReadonlyMap<string, string> {
+function ownersOf(nodes: readonly Node[]): ReadonlyMap<string, string> {
   const owner = new Map<string, string>();
-  for (const node of graph.nodes) {
+  for (const node of nodes) {
     const [input] = node.inputs;
     const [output] = node.outputs;
     if (isView(node) && input && output) owner.set(output.name, owner.get(input.name) ?? input.name);
@@ -132,30 +143,36 @@ function ownersOf(graph: Graph): ReadonlyMap<string, string> {
   return owner;
 }
 
-function lastUsesOf(graph: Graph, owner: ReadonlyMap<string, string>): ReadonlyMap<string, number> {
+function lastUsesOf(
+  { outputs }: Graph,
+  nodes: readonly Node[],
+  owner: ReadonlyMap<string, string>,
+): ReadonlyMap<string, number> {
   const lastUse = new Map<string, number>();
-  graph.nodes.forEach((node, i) => {
+  nodes.forEach((node, i) => {
     for (const { name } of node.inputs) lastUse.set(owner.get(name) ?? name, i);
   });
-  for (const { value } of graph.outputs) lastUse.set(owner.get(value.name) ?? value.name, graph.nodes.length);
+  for (const { value } of outputs) lastUse.set(owner.get(value.name) ?? value.name, nodes.length);
   return lastUse;
 }
 
-/** What a session holds of weights: the files' bytes, mapped, and copies in float32 of those that are stored in less. */
+/** What a session holds of weights. */
 export interface WeightMemory {
-  /** By name, so that what several graphs read is counted once. */
+  /** Bytes of the files that are used as they lie there, by name, so that what several graphs read is counted once. */
   readonly mapped: ReadonlyMap<string, number>;
+  /** Bytes of copies in float32 of weights stored in less. */
   readonly copiedBytes: number;
 }
 
-/** The runtime converts a weight when the session opens, unless only rows of it are taken. */
+/** The runtime converts a weight when the session opens and lets go of the file's; a table of which rows are taken stays. */
 export function weightMemory(graph: Graph): WeightMemory {
-  const stored = new Map(graph.weights.map(({ value, byteLength }) => [value.name, byteLength]));
-  const cast = new Set(
-    graph.nodes.flatMap(({ op, inputs }) => (op === "Cast" ? inputs.filter(({ name }) => stored.has(name)) : [])),
-  );
+  const uses = new Map(graph.weights.map(({ value }) => [value.name, new Set<string>()]));
+  for (const { op, inputs } of graph.nodes) for (const { name } of inputs) uses.get(name)?.add(op);
+  const isUsed = (name: string, by: (op: string) => boolean): boolean => [...(uses.get(name) ?? [])].some(by);
+  const mapped = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op !== "Cast"));
+  const copied = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op === "Cast"));
   return {
-    mapped: stored,
-    copiedBytes: [...cast].reduce((sum, { shape }) => sum + BYTES.float32 * lengthOf(sizeOf(shape), {}), 0),
+    mapped: new Map(mapped.map(({ value, byteLength }) => [value.name, byteLength])),
+    copiedBytes: copied.reduce((sum, { value }) => sum + BYTES.float32 * lengthOf(sizeOf(value.shape), {}), 0),
   };
 }
