@@ -1,0 +1,131 @@
+/** The commands: which groups of settings each takes, and which combinations are refused. */
+import type { Command, FirstWord, Impossible } from "../utils/command.ts";
+import { flagOf, type Settings } from "../utils/flags.ts";
+import { DATA, TRAINED_SAMPLES } from "./data.ts";
+import { type Device, readDevices } from "./devices.ts";
+import { ANSWERING, EVALUATION_AFTER } from "./evaluation.ts";
+import { MODEL_AND_FILES, RUN } from "./files.ts";
+import { ADAPTER } from "./lora.ts";
+import { OPTIMIZATION } from "./optimizer.ts";
+import { SHOWN } from "./preview.ts";
+import { CHECKPOINTS } from "./saving.ts";
+import { SPLITS } from "./splits.ts";
+
+/** Settings both of training and of evaluation. */
+const COMMON = { ...MODEL_AND_FILES, ...DATA, ...RUN } satisfies Settings;
+
+export const TRAINING = {
+  ...COMMON,
+  ...TRAINED_SAMPLES,
+  ...SPLITS,
+  ...ADAPTER,
+  ...OPTIMIZATION,
+  ...CHECKPOINTS,
+  ...ANSWERING,
+  ...EVALUATION_AFTER,
+} satisfies Settings;
+
+export const EVALUATION = { ...COMMON, ...ANSWERING } satisfies Settings;
+
+/** A training command can be previewed by its own flags. */
+export const PREVIEW = { ...SHOWN, ...TRAINING } satisfies Settings;
+
+const DEVICE: FirstWord<readonly Device[]> = {
+  name: "device",
+  about: "is a GPU's number, several (0,1), cpu, cpu,cpu or webgpu; without one, cpu.",
+  default: [{ kind: "cpu" }],
+  read: readDevices,
+};
+
+const PIXEL_ORDER: Impossible<typeof COMMON> = {
+  when: ({ minPixels, maxPixels }) => minPixels !== null && maxPixels !== null && minPixels > maxPixels,
+  message: "--min-pixels is above --max-pixels: no picture could meet both; raise the one or lower the other",
+};
+
+const TWO_BUDGETS: Impossible<typeof COMMON> = {
+  when: ({ maxPixels, maxImageTokens }) => maxPixels !== null && maxImageTokens !== null,
+  message: "--max-image-tokens does not go with --max-pixels: both say how large a picture may be; give one of the two",
+};
+
+const needsLora = (name: keyof typeof TRAINING): Impossible<typeof TRAINING> => ({
+  when: ({ lora }, given) => given(name) && !lora,
+  message: `${flagOf(TRAINING, name)} needs --lora: full fine-tuning has no adapter; add --lora or leave it out`,
+});
+
+export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
+  name: "finetuneGlobal",
+  about: "Fine-tunes one model on the training users, then evaluates it on the test users.",
+  examples: [
+    "npx tsx src/finetuneGlobal.ts 0 --lora                        embedded model and users, GPU 0 or else the CPU",
+    "npx tsx src/finetuneGlobal.ts cpu --lora --limit 4 --no-eval  a quick look: 4 samples a user, training only",
+    "npx tsx src/finetuneGlobal.ts cpu --lora --model Qwen/Qwen3-VL-2B-Instruct --data train.jsonl --no-eval",
+    "npx tsx src/finetuneGlobal.ts cpu --lora --resume             go on where an interrupted run stopped",
+  ],
+  first: DEVICE,
+  settings: TRAINING,
+  impossible: [
+    PIXEL_ORDER,
+    TWO_BUDGETS,
+    {
+      when: ({ maxLength }, given) => given("overlong") && maxLength === null,
+      message: "--overlong needs --max-length: without it no sample is too long; add it or leave --overlong out",
+    },
+    {
+      when: (_, given) => (["valUsers", "valData", "valFraction"] as const).filter(given).length > 1,
+      message:
+        "--val-users, --val-data and --val-fraction each say where validation samples come from; give one of the three",
+    },
+    ...(["loraR", "loraAlpha", "loraDropout", "loraTargets", "adapter"] as const).map(needsLora),
+    {
+      when: ({ lora, baseQuant }) => baseQuant !== null && !lora,
+      message: "--base-quant needs --lora: full fine-tuning changes the base weights, so they cannot be quantised",
+    },
+    {
+      when: ({ lora, trainVision }) => lora && trainVision === true,
+      message:
+        "--train-vision does not go with --lora: LoRA leaves every base weight as it is; drop one of the two, or name vision layers in --lora-targets",
+    },
+    {
+      when: ({ maxSteps }, given) => maxSteps !== null && given("epochs"),
+      message: "--epochs does not go with --max-steps: each says when to stop; give one of the two",
+    },
+  ],
+};
+
+export const PREVIEW_COMMAND: Command<typeof PREVIEW, readonly Device[]> = {
+  name: "preview",
+  about:
+    "Shows what a training command would train on and what that takes: headers of pictures and tokens, no weights.",
+  examples: [
+    "npx tsx src/preview.ts cpu --lora                             embedded model and users, split as in training",
+    "npx tsx src/preview.ts cpu --lora --model DIR --data train.jsonl --show 3",
+    "npx tsx src/preview.ts cpu --model DIR --data users/ --html page.html",
+    "npx tsx src/preview.ts cpu --model DIR --data train.jsonl --json  one object a sample, for other programs",
+  ],
+  first: DEVICE,
+  settings: PREVIEW,
+  impossible: [
+    ...TRAIN_COMMAND.impossible,
+    {
+      when: ({ json, show, html }) => json && (show !== null || html !== null),
+      message: "--json prints nothing but its objects; leave --show and --html to a run of their own",
+    },
+    {
+      when: ({ html }, given) => given("htmlSamples") && html === null,
+      message: "--html-samples needs --html FILE; add it or leave --html-samples out",
+    },
+  ],
+};
+
+export const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
+  name: "vanillaEval",
+  about: "Evaluates a model as it is (zero-shot), user by user.",
+  examples: [
+    "npx tsx src/vanillaEval.ts 0 --u 1 10                         users 1 to 10, GPU 0 or else the CPU",
+    "npx tsx src/vanillaEval.ts cpu --u 3                          one user",
+    "npx tsx src/vanillaEval.ts cpu --model Qwen/Qwen3-VL-2B-Instruct --data users/ --u 1 2 5 --limit 20",
+  ],
+  first: DEVICE,
+  settings: EVALUATION,
+  impossible: [PIXEL_ORDER, TWO_BUDGETS],
+};
