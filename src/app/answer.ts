@@ -1,20 +1,24 @@
-/** Evaluates an open model on users and shows the table: the end of both entries. */
+/** Evaluates an open model, or one of several adapters over it, on users or on chosen samples: the end of every entry. */
 import type { Example } from "../data/example.ts";
 import { PictureStore } from "../engine/pictures.ts";
 import type { RemoteEngine } from "../engine/start.ts";
-import { evaluateUsers } from "../eval/evaluate.ts";
-import type { ParseMode } from "../eval/grounding.ts";
-import { formatSummary } from "../eval/results.ts";
+import { type Answering, type EvaluationOptions, evaluateSamples, evaluateUsers } from "../eval/evaluate.ts";
+import type { Metrics, ParseMode } from "../eval/grounding.ts";
+import { formatSummary, type Summary } from "../eval/results.ts";
 import type { Log } from "../utils/log.ts";
 import type { Model } from "./model.ts";
 
 export const ANSWERS_AT_ONCE = 8;
 
 export interface AnswerOptions {
-  /** Folder of the `user_N/` folders. */
+  /** Folder of the `user_N/` folders; in `answerSamples` that of the answers themselves. */
   readonly dir: string;
   /** What tells these weights from others. */
   readonly weights: object;
+  /** Parameters to answer with (`engine.setParameters`); absent or null: those being trained, or the base alone. */
+  readonly parameterSet?: string | null;
+  /** Features of pictures to share with other adapters, where none of them changes the vision tower. */
+  readonly pictures?: PictureStore;
   readonly data: string | null;
   readonly limit: number | null;
   readonly parse: ParseMode;
@@ -24,26 +28,44 @@ export interface AnswerOptions {
   readonly signal: AbortSignal;
 }
 
+/** Answers each user into `dir/user_N/`, writes `dir/summary.json` and prints the table. */
 export async function answerUsers(
   engine: RemoteEngine,
   model: Model,
   users: ReadonlyMap<number, readonly Example[]>,
   options: AnswerOptions,
-): Promise<void> {
-  const { dir, weights, data, limit, parse, log, signal } = options;
-  const { processor, stopIds } = model;
-  const maxNewTokens = options.maxNewTokens ?? model.maxNewTokens;
-  // a store of its own: the tower may have been trained since other pictures went through it
-  const answering = { engine, processor, pictures: new PictureStore(engine, processor.vision) };
-  const summary = await evaluateUsers(users, answering, {
-    dir,
-    identity: { weights, data, limit, vision: processor.vision, video: processor.video, parse, maxNewTokens },
-    parse,
-    generation: { maxNewTokens, stopIds, padId: processor.padTokenId },
-    batchSize: ANSWERS_AT_ONCE,
-    log,
-    signal,
-  });
+): Promise<Summary> {
+  const summary = await evaluateUsers(users, ...settled(engine, model, options));
   console.log(formatSummary(summary));
-  log.line(`answers and scores in ${dir}`);
+  options.log.line(`answers and scores in ${options.dir}`);
+  return summary;
+}
+
+/** Answers samples into `dir` itself (one fold of one user, say): out.json, results.txt and metrics.json. */
+export const answerSamples = (
+  engine: RemoteEngine,
+  model: Model,
+  examples: readonly Example[],
+  options: AnswerOptions,
+): Promise<Metrics> => evaluateSamples(examples, ...settled(engine, model, options));
+
+function settled(engine: RemoteEngine, model: Model, options: AnswerOptions): [Answering, EvaluationOptions] {
+  const { dir, weights, parameterSet = null, data, limit, parse, log, signal } = options;
+  const { processor, stopIds } = model;
+  const { vision, video } = processor;
+  const maxNewTokens = options.maxNewTokens ?? model.maxNewTokens;
+  // unless told otherwise a store of its own: the tower may have been trained since other pictures went through it
+  const pictures = options.pictures ?? new PictureStore(engine, vision, { parameterSet });
+  return [
+    { engine, processor, pictures, parameterSet },
+    {
+      dir,
+      identity: { weights, data, limit, vision, video, parse, maxNewTokens },
+      parse,
+      generation: { maxNewTokens, stopIds, padId: processor.padTokenId },
+      batchSize: ANSWERS_AT_ONCE,
+      log,
+      signal,
+    },
+  ];
 }

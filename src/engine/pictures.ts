@@ -28,16 +28,23 @@ export class PictureStore {
   readonly #engine: Pick<RemoteEngine, "encodePictures">;
   readonly #vision: VisionSettings;
   readonly #maxBytes: number;
+  readonly #parameterSet: string | null;
   /** Least recently used first. */
   readonly #features = new Map<string, PictureFeatures>();
   readonly #underWay = new Map<string, Promise<PictureFeatures>>();
   readonly #decoding = pLimit(DECODING_AT_ONCE);
   #bytes = 0;
 
-  constructor(engine: Pick<RemoteEngine, "encodePictures">, vision: VisionSettings, maxBytes = DEFAULT_FEATURE_BYTES) {
+  /** @param options.parameterSet as in `Engine.generate`; adapters that leave the tower alone may share one store */
+  constructor(
+    engine: Pick<RemoteEngine, "encodePictures">,
+    vision: VisionSettings,
+    { maxBytes = DEFAULT_FEATURE_BYTES, parameterSet = null }: { maxBytes?: number; parameterSet?: string | null } = {},
+  ) {
     this.#engine = engine;
     this.#vision = vision;
     this.#maxBytes = maxBytes;
+    this.#parameterSet = parameterSet;
   }
 
   /** Patches of each picture, in order. */
@@ -65,7 +72,9 @@ export class PictureStore {
   }
 
   #encode(group: readonly (readonly [string, PlacedImage])[]): void {
-    const run = this.pixels(group.map(([, image]) => image)).then((pixels) => this.#engine.encodePictures(pixels));
+    const run = this.pixels(group.map(([, image]) => image)).then((pixels) =>
+      this.#engine.encodePictures(pixels, this.#parameterSet),
+    );
     group.forEach(([key], i) => {
       const one = run.then((features) => this.#keep(key, required(features[i], "features")));
       this.#underWay.set(key, one);

@@ -9,12 +9,12 @@ import { Interrupted, required } from "../utils/errors.ts";
 import type { Log } from "../utils/log.ts";
 import { startProgress } from "../utils/progress.ts";
 import type { GenerationSettings } from "./generator.ts";
-import { type ParseMode, parseGrounding } from "./grounding.ts";
+import { type Metrics, type ParseMode, parseGrounding } from "./grounding.ts";
 import { decoderPrompt } from "./prompts.ts";
-import { type Answer, type AnswerBook, openRun, type Summary, type Truth } from "./results.ts";
+import { type Answer, type AnswerBook, openBook, openRun, type Summary, type Truth } from "./results.ts";
 
 export interface EvaluationOptions {
-  /** Folder of the `user_N/` folders. */
+  /** Folder of the `user_N/` folders; in `evaluateSamples` that of the answers themselves. */
   readonly dir: string;
   /** What the answers follow from; an interrupted evaluation of the same identity goes on. */
   readonly identity: object;
@@ -26,11 +26,13 @@ export interface EvaluationOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What answers: a model in its thread. */
+/** What answers: a model in its thread, with one of the adapters that it holds. */
 export interface Answering {
-  readonly engine: RemoteEngine;
+  readonly engine: Pick<RemoteEngine, "generate">;
   readonly processor: Processor;
   readonly pictures: PictureStore;
+  /** Parameters kept by `Engine.setParameters`; null: those being trained, or the base alone where nothing is. */
+  readonly parameterSet: string | null;
 }
 
 const truthOf = ({ target }: Example): Truth => ({
@@ -38,7 +40,10 @@ const truthOf = ({ target }: Example): Truth => ({
   gt_content: required(target, "click point").content,
 });
 
-/** @throws Interrupted between two batches when the signal is set; the answers so far are on disk */
+/**
+ * Answers the samples of each user: `dir/user_N/`, and `dir/summary.json` over all.
+ * @throws Interrupted between two batches when the signal is set; the answers so far are on disk
+ */
 export async function evaluateUsers(
   users: ReadonlyMap<number, readonly Example[]>,
   answering: Answering,
@@ -64,10 +69,25 @@ export async function evaluateUsers(
   return run.finish();
 }
 
+/**
+ * Answers samples that belong together (of one fold, say) into one folder, which is `dir` itself.
+ * Whole answers of the same identity that lie there are kept: only what is missing is answered.
+ * @throws as evaluateUsers
+ */
+export async function evaluateSamples(
+  examples: readonly Example[],
+  answering: Answering,
+  options: EvaluationOptions,
+): Promise<Metrics> {
+  const book = await openBook(options.dir, { identity: options.identity, truths: examples.map(truthOf) });
+  await answerAll(book, examples, { ...answering, ...options, onAnswer: () => undefined });
+  return book.finish();
+}
+
 type AnswerAllOptions = Answering & EvaluationOptions & { readonly onAnswer: () => void };
 
 async function answerAll(book: AnswerBook, examples: readonly Example[], options: AnswerAllOptions): Promise<void> {
-  const { engine, processor, generation, batchSize, signal } = options;
+  const { engine, processor, parameterSet, generation, batchSize, signal } = options;
   const rest = examples.slice(book.answers.length);
   const batches = Array.from({ length: Math.ceil(rest.length / batchSize) }, (_, i) =>
     rest.slice(i * batchSize, (i + 1) * batchSize),
@@ -83,7 +103,7 @@ async function answerAll(book: AnswerBook, examples: readonly Example[], options
         `evaluation stopped; the answers so far are in ${options.dir}, and the same command goes on from there`,
       );
     }
-    const answers = await engine.generate(prompts, generation, null);
+    const answers = await engine.generate(prompts, generation, parameterSet);
     for (const [i, example] of batch.entries()) {
       await book.add(
         answerOf(

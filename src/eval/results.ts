@@ -74,7 +74,7 @@ export async function openRun(dir: string, identity: object, writeEveryMs = WRIT
       const folder = userDir(dir, user);
       const kept = wasFinished ? [] : await answersToKeep(folder, identity, truths);
       if (kept.length === 0) await startFolder(folder, identity);
-      return openBook({ folder, kept, writeEveryMs, onFinish: (result) => finished.set(user, result) });
+      return bookOf({ folder, kept, writeEveryMs, onFinish: (result) => finished.set(user, result) });
     },
     finish: async () => {
       const summary = summaryOf(finished);
@@ -82,6 +82,16 @@ export async function openRun(dir: string, identity: object, writeEveryMs = WRIT
       return summary;
     },
   };
+}
+
+/** The answers to some samples in a folder of their own; those that are there already, of the same identity, are kept. */
+export async function openBook(
+  folder: string,
+  { identity, truths }: { identity: object; truths: readonly Truth[] },
+): Promise<AnswerBook> {
+  const kept = await answersToKeep(folder, identity, truths);
+  if (kept.length === 0) await startFolder(folder, identity);
+  return bookOf({ folder, kept, writeEveryMs: WRITE_EVERY_MS, onFinish: () => undefined });
 }
 
 async function makeDir(dir: string): Promise<void> {
@@ -111,7 +121,7 @@ async function answersToKeep(folder: string, identity: object, truths: readonly 
 const isAbout = (answer: Answer, truth: Truth | undefined): boolean =>
   answer.gt_content === truth?.gt_content && isDeepStrictEqual(answer.gt_coord, truth.gt_coord);
 
-function openBook(of: {
+function bookOf(of: {
   folder: string;
   kept: readonly Answer[];
   writeEveryMs: number;
