@@ -32,7 +32,7 @@ function fedFeatures({ graph, architecture }: LayerBuilder): VisualFeatures {
   };
 }
 
-function patchInputs({ graph, architecture }: LayerBuilder, images: Dim): Omit<VisionInputs, "attentionBias"> {
+export function patchInputs({ graph, architecture }: LayerBuilder, images: Dim): Omit<VisionInputs, "attentionBias"> {
   const { channels, temporalPatchSize, patchSize, mergeSize } = architecture.vision;
   const patches = `${mergeSize ** 2}*M`;
   return {

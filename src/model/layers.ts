@@ -151,24 +151,22 @@ export class LayerBuilder {
   }
 }
 
-/**
- * softmax(scale q k^T + bias) v
- * @param q    [.., Tq, Dh]
- * @param k    [.., Tk, Dh], v alike
- * @param bias added to the scores after they are reshaped to `scoreShape`; null where every key may be seen
- */
-export function attention(
-  ops: Builder,
-  {
-    q,
-    k,
-    v,
-    scale,
-    bias,
-  }: { q: Value; k: Value; v: Value; scale: number; bias: { value: Value; scoreShape: readonly Dim[] } | null },
-): Value {
+export interface AttentionInputs {
+  readonly q: Value; // [.., Tq, Dh]
+  readonly k: Value; // [.., Tk, Dh]
+  readonly v: Value; // [.., Tk, Dh]
+  readonly scale: number;
+  /** Added to the scores after they are reshaped to `scoreShape`; null where every key may be seen. */
+  readonly bias: { readonly value: Value; readonly scoreShape: readonly Dim[] } | null;
+  /** Told the scores [.., Tq, Tk] as softmax takes them. */
+  readonly onScores?: ((scores: Value) => void) | undefined;
+}
+
+/** softmax(scale q k^T + bias) v */
+export function attention(ops: Builder, { q, k, v, scale, bias, onScores }: AttentionInputs): Value {
   const scores = ops.matMul(q, k, { transB: true, alpha: scale }); // [.., Tq, Tk]
   const masked = bias ? ops.reshape(ops.add(ops.reshape(scores, bias.scoreShape), bias.value), scores.shape) : scores;
+  onScores?.(masked);
   return ops.matMul(ops.softmax(masked), v);
 }
 

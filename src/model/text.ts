@@ -21,6 +21,8 @@ export interface TextInputs {
   readonly visual: VisualFeatures;
   /** Keys and values of earlier tokens, per layer [B, K, S, Dh]; none in training. */
   readonly cache?: readonly { readonly key: Value; readonly value: Value }[];
+  /** Told the attention scores of each layer before softmax, [B, K, H/K*T, S+T]: what a lesson about attention needs. */
+  readonly onScores?: (layer: number, scores: Value) => void;
 }
 
 export interface TextOutputs {
@@ -90,6 +92,7 @@ function selfAttention(
     v: value,
     scale: 1 / Math.sqrt(headDim),
     bias: { value: of.inputs.attentionBias, scoreShape: [batch, kvHeads, group, length, keys] },
+    onScores: (scores) => of.inputs.onScores?.(of.layer, scores),
   }); // [B, K, H/K*T, Dh]
   const perToken = ops.transpose(ops.reshape(mixed, [batch, kvHeads, group, length, headDim]), [0, 3, 1, 2, 4]); // [B, T, K, H/K, Dh]
   return { heads: ops.reshape(perToken, [rows, heads * headDim]), key, value };
