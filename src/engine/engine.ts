@@ -1,5 +1,6 @@
 /** What one device does for a run: features of pictures, gradients and updates, answers. It lives in a worker thread (worker.ts). */
-import { type DecoderPrompt, type GenerationSettings, Generator } from "../eval/generator.ts";
+import type { DecoderPrompt } from "../eval/decoding.ts";
+import { type GenerationSettings, Generator } from "../eval/generator.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
 import type { RotaryDtype } from "../model/architecture.ts";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";

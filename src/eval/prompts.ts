@@ -2,7 +2,7 @@
 import type { EncodedPrompt } from "../collator.ts";
 import type { PictureStore } from "../engine/pictures.ts";
 import { isVisualToken, mropePositions } from "../text/mrope.ts";
-import type { DecoderPrompt } from "./generator.ts";
+import type { DecoderPrompt } from "./decoding.ts";
 
 export interface PromptOptions {
   readonly imageTokenId: number;
@@ -12,7 +12,7 @@ export interface PromptOptions {
 }
 
 export async function decoderPrompt(
-  { inputIds, images }: EncodedPrompt,
+  { id, inputIds, images }: EncodedPrompt,
   { pictures, ...tokens }: PromptOptions,
 ): Promise<DecoderPrompt> {
   const imageRows: number[] = [];
@@ -20,6 +20,7 @@ export async function decoderPrompt(
     if (isVisualToken(id, tokens)) imageRows.push(row);
   });
   return {
+    id,
     inputIds,
     positionIds: mropePositions({ inputIds, grids: images.map(({ grid }) => grid), ...tokens }),
     imageRows: Int32Array.from(imageRows),
