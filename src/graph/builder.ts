@@ -15,7 +15,8 @@ export function builderOf(graph: Graph) {
   const one = <O extends Op>(op: O, inputs: InputsOf<O>, attrs: AttrsOf<O>): Value =>
     required(all(op, inputs, attrs)[0], `output of ${op}`);
   const unary =
-    (op: "Neg" | "Exp" | "Sqrt" | "Sin" | "Cos" | "Erf" | "Tanh" | "Sigmoid" | "Silu" | "Softmax") => (x: Value) =>
+    (op: "Neg" | "Exp" | "Sqrt" | "Sin" | "Cos" | "Erf" | "Tanh" | "Sigmoid" | "Silu" | "Softmax" | "Detach") =>
+    (x: Value) =>
       one(op, [x], NO_ATTRS);
   const binary = (op: "Add" | "Sub" | "Mul" | "Div" | "Equal" | "LessOrEqual" | "And") => (a: Value, b: Value) =>
     one(op, [a, b], NO_ATTRS);
@@ -41,6 +42,8 @@ export function builderOf(graph: Graph) {
     tanh: unary("Tanh"),
     sigmoid: unary("Sigmoid"),
     silu: unary("Silu"),
+    /** x, through which no gradient passes. */
+    detach: unary("Detach"),
     gelu: (x: Value, approximate: "none" | "tanh") => one("Gelu", [x], { approximate }),
     cast: (x: Value, to: DType) => (x.dtype === to ? x : one("Cast", [x], { to })),
     equal: binary("Equal"),

@@ -192,6 +192,7 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
   Silu: silu,
   Gelu: gelu,
   Cast: (ops, grad, { inputs: [x] }) => [ops.cast(grad, x.dtype)],
+  Detach: () => [null],
   Equal: none("a comparison is flat"),
   LessOrEqual: none("a comparison is flat"),
   And: none("a mask is flat"),

@@ -188,6 +188,7 @@ const lowerings: { readonly [O in Op]: Lowering<O> } = {
   Silu: plain("QuickGelu", { alpha: { float: 1 } }, MICROSOFT),
   Gelu: (w, { attrs }, inputs, outputs) => w.node("Gelu", inputs, outputs, { approximate: attrs.approximate }),
   Cast: (w, { attrs }, inputs, outputs) => w.node("Cast", inputs, outputs, { to: ONNX_DTYPES[attrs.to] }),
+  Detach: plain("Identity"),
   Equal: plain("Equal"),
   LessOrEqual: plain("LessOrEqual"),
   And: plain("And"),

@@ -23,6 +23,8 @@ export interface Ops {
   Silu: Unary;
   Gelu: { inputs: readonly [x: Value]; attrs: { readonly approximate: "none" | "tanh" } };
   Cast: { inputs: readonly [x: Value]; attrs: { readonly to: DType } };
+  /** x, taken for a constant by the gradient. */
+  Detach: Unary;
   // masks
   Equal: Binary;
   LessOrEqual: Binary;

@@ -93,6 +93,7 @@ const rules: { [O in Op]: Rule<O> } = {
   Sigmoid: unary("Sigmoid"),
   Silu: unary("Silu"),
   Gelu: unary("Gelu"),
+  Detach: same,
   Cast: ([x], { to }) => [{ dtype: to, shape: x.shape }],
   Equal: ([a, b]) => elementwise("Equal", a, b, "bool"),
   LessOrEqual: ([a, b]) => elementwise("LessOrEqual", a, b, "bool"),

@@ -212,7 +212,17 @@ for (const [name, spec] of Object.entries(cases)) test(`gradient of ${name}`, ()
 
 after(() => {
   // constants and masks; and Cast, whose other side is no float32 that could be stepped
-  const neverDifferentiated = ["Fill", "Iota", "Equal", "LessOrEqual", "And", "DropoutMask", "FusedAttention", "Cast"];
+  const neverDifferentiated = [
+    "Detach",
+    "Fill",
+    "Iota",
+    "Equal",
+    "LessOrEqual",
+    "And",
+    "DropoutMask",
+    "FusedAttention",
+    "Cast",
+  ];
   const missing = Object.keys(gradientRules).filter((op) => !covered.has(op) && !neverDifferentiated.includes(op));
   assert.deepEqual(missing, [], "operations without a gradient test");
 });
@@ -235,6 +245,21 @@ test("no gradient is built for a frozen branch", () => {
     graph.nodes.slice(before).map((node) => node.op),
     ["Reshape", "Expand", "MatMul"],
   );
+});
+
+test("what is detached counts, and is not followed", async () => {
+  const graph = new Graph("detached");
+  const ops = builderOf(graph);
+  const x = graph.input("x", "float32", [2]);
+  const loss = ops.reduceSum(ops.mul(x, ops.detach(ops.exp(x))), [0]); // sum of x e, e = exp(x) held fast
+  graph.output("loss", loss);
+  graph.output("grad", differentiate(ops, loss, [x])[0] as Value);
+  const session = await openSession(encodeOnnx(graph), { device: CPU });
+  const out = await session.run({ x: floats(Float32Array.of(0, 1), [2]) });
+  const [loss1, grad] = [out.loss?.data[0] as number, out.grad?.data as Float32Array];
+  assert.ok(Math.abs(loss1 - Math.E) < 1e-6);
+  assert.ok(Math.abs((grad[0] as number) - 1) < 1e-6 && Math.abs((grad[1] as number) - Math.E) < 1e-6, `${grad}`);
+  await session.release();
 });
 
 test("a dropout mask repeats for a seed, changes with seed and salt, and keeps the asked share", async () => {
