@@ -37,12 +37,14 @@ export async function holdOut(examples: readonly Example[], share: number, seed:
   return { kept: examples.filter((one) => !held.has(one)), heldOut: examples.filter((one) => held.has(one)) };
 }
 
-interface Group {
+/** Samples that must stay on one side. */
+export interface Group {
   readonly name: string;
   readonly members: readonly Example[];
 }
 
-async function groupsOf(examples: readonly Example[]): Promise<Group[]> {
+/** Steps of an episode, and whatever equals one of them, in the order of the data. */
+export async function groupsOf(examples: readonly Example[]): Promise<Group[]> {
   const leaders = new Map<string, string>();
   const leaderOf = (name: string): string => {
     let leader = name;
