@@ -19,6 +19,7 @@ import { writeArtifacts } from "./train/artifacts.ts";
 import { batchSource, oneARow } from "./train/batchSource.ts";
 import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
 import { resumeRun, runTraining } from "./train/run.ts";
+import { copyRunRecord } from "./train/runRecord.ts";
 import { required, UserError } from "./utils/errors.ts";
 import { createLog } from "./utils/log.ts";
 
@@ -62,6 +63,7 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
     const batches = { train: batchSource(rows, batching), validation: batchSource(oneARow(validation), batching) };
     await runTraining(engine, { ...batches, validationExamples: validation.length }, options, resumed);
     log.line(`saved in ${config.checkpointDir}`);
+    await copyRunRecord(config.checkpointDir, join(config.out, "global_agent"));
 
     if (!test) return;
     const weights = { base: checkpointIdentity(model.checkpoint), trained: await fingerprint(engine) };

@@ -4,13 +4,16 @@ import { PictureStore } from "../engine/pictures.ts";
 import type { RemoteEngine } from "../engine/start.ts";
 import { type Answering, type EvaluationOptions, evaluateSamples, evaluateUsers } from "../eval/evaluate.ts";
 import type { Metrics, ParseMode } from "../eval/grounding.ts";
-import { formatSummary, type Summary } from "../eval/results.ts";
+import { formatSummary, type Summary, userDir } from "../eval/results.ts";
 import type { Log } from "../utils/log.ts";
 import type { Model } from "./model.ts";
+import { recordSamples } from "./recordSamples.ts";
 
 export const ANSWERS_AT_ONCE = 8;
 
 export interface AnswerOptions {
+  /** The output folder, in which `dir` lies: small copies of the screens go to its `screens/`. */
+  readonly out: string;
   /** Folder of the `user_N/` folders; in `answerSamples` that of the answers themselves. */
   readonly dir: string;
   /** What tells these weights from others. */
@@ -28,13 +31,15 @@ export interface AnswerOptions {
   readonly signal: AbortSignal;
 }
 
-/** Answers each user into `dir/user_N/`, writes `dir/summary.json` and prints the table. */
+/** Answers each user into `dir/user_N/`, with the list of samples beside the answers, writes `dir/summary.json` and prints the table. */
 export async function answerUsers(
   engine: RemoteEngine,
   model: Model,
   users: ReadonlyMap<number, readonly Example[]>,
   options: AnswerOptions,
 ): Promise<Summary> {
+  const folders = [...users].map(([user, examples]) => [userDir(options.dir, user), examples] as const);
+  await recordSamples(new Map(folders), options);
   const summary = await evaluateUsers(users, ...settled(engine, model, options));
   console.log(formatSummary(summary));
   options.log.line(`answers and scores in ${options.dir}`);
@@ -42,12 +47,15 @@ export async function answerUsers(
 }
 
 /** Answers samples into `dir` itself (one fold of one user, say): out.json, results.txt and metrics.json. */
-export const answerSamples = (
+export async function answerSamples(
   engine: RemoteEngine,
   model: Model,
   examples: readonly Example[],
   options: AnswerOptions,
-): Promise<Metrics> => evaluateSamples(examples, ...settled(engine, model, options));
+): Promise<Metrics> {
+  await recordSamples(new Map([[options.dir, examples]]), options);
+  return evaluateSamples(examples, ...settled(engine, model, options));
+}
 
 function settled(engine: RemoteEngine, model: Model, options: AnswerOptions): [Answering, EvaluationOptions] {
   const { dir, weights, parameterSet = null, data, limit, parse, log, signal } = options;

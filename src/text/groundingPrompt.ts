@@ -14,6 +14,12 @@ Think step-by-step, provide referring for the element first and then the grounde
 (100, 200)
 \`\`\``;
 
+const [BEFORE = "", AFTER = ""] = groundingPrompt("\0").split("\0");
+
+/** The inverse of `groundingPrompt`. @returns null for other texts */
+export const commandOf = (prompt: string): string | null =>
+  prompt.startsWith(BEFORE) && prompt.endsWith(AFTER) ? prompt.slice(BEFORE.length, -AFTER.length) : null;
+
 /** @param point [x, y] whole numbers, 0-1000 of the screen's width and height */
 export const groundingAnswer = (content: string, [x, y]: readonly [x: number, y: number]): string => `\
 \`\`\`referring

@@ -16,7 +16,7 @@ import type { NamedArrays, ReplicaState } from "./replica.ts";
 import { readTrainerState, TRAINER_STATE, type TrainerState, writeTrainerState } from "./trainerState.ts";
 
 const OPTIMIZER = "optimizer.safetensors";
-const RUN_CONFIG = "run_config.json";
+export const RUN_CONFIG = "run_config.json";
 
 type Shapes = ReadonlyMap<string, readonly number[]>;
 

@@ -15,9 +15,11 @@ test("the embedded model answers the embedded users: files, table, and a second 
   assert.equal(code, 0, stderr);
   assert.equal(stderr, "", "--quiet leaves only the table, and that on stdout");
   const expected = [1, 2, 3].flatMap((user) =>
-    ["evaluation.json", "metrics.json", "out.json", "results.txt"].map((name) => `${DIR}/user_${user}/${name}`),
+    ["evaluation.json", "metrics.json", "out.json", "results.txt", "samples.json"].map(
+      (name) => `${DIR}/user_${user}/${name}`,
+    ),
   );
-  assert.deepEqual(filesIn(cwd), [`${DIR}/summary.json`, ...expected]);
+  assert.deepEqual(answerFiles(cwd), [`${DIR}/summary.json`, ...expected]);
 
   const summary = readJson(join(cwd, DIR, "summary.json"));
   for (const user of [1, 2, 3]) assertUser(join(cwd, DIR, `user_${user}`), summary.users[user]);
@@ -26,14 +28,24 @@ test("the embedded model answers the embedded users: files, table, and a second 
 
   const again = await runEntry("vanillaEval", flagsFor(2), cwd);
   assert.deepEqual([again.code, again.stderr], [0, ""]);
-  assert.deepEqual(filesIn(cwd), [`${DIR}/summary.json`, ...expected]);
+  assert.deepEqual(answerFiles(cwd), [`${DIR}/summary.json`, ...expected]);
   assert.equal(readJson(join(cwd, DIR, "summary.json")).micro.n, 6);
   for (const user of [1, 2, 3]) assert.equal(readJson(join(cwd, DIR, `user_${user}/out.json`)).length, 2);
 
   const fresh = workingFolder();
   assert.equal((await runEntry("vanillaEval", flagsFor(2), fresh)).code, 0);
-  assert.deepEqual(contentsOf(cwd), contentsOf(fresh));
+  assert.deepEqual(contentsOf(join(cwd, DIR)), contentsOf(join(fresh, DIR)));
+  const screens = contentsOf(join(cwd, "out/screens")); // of both runs: 9 samples, of which the second has 6
+  for (const [file, bytes] of Object.entries(contentsOf(join(fresh, "out/screens"))))
+    assert.equal(bytes, screens[file]);
 });
+
+/** Every file but the small screens, one at least of which must be there. */
+function answerFiles(cwd: string): string[] {
+  const files = filesIn(cwd);
+  assert.ok(files.some((file) => /^out\/screens\/[0-9a-f]{20}\.jpg$/.test(file)));
+  return files.filter((file) => !file.startsWith("out/screens/"));
+}
 
 interface Metrics {
   readonly accuracy: number;

@@ -89,6 +89,7 @@ test("the command line reproduces the LoRA trace of transformers + PEFT and writ
     [
       ...[...result, ...state, ...ARTIFACTS.map((name) => `artifacts/${name}.onnx`)].map((name) => `OUT/${name}`),
       ...[...result, ...state, "optimizer.safetensors"].map((name) => `OUT/checkpoint-6/${name}`),
+      ...state.map((name) => `out/global_agent/${name}`),
     ].sort(),
   );
 
@@ -184,7 +185,7 @@ test("the whole job: a folder of users is trained on, validated, evaluated and s
   ];
   const { code, stdout, stderr } = await runEntry("finetuneGlobal", flags, cwd);
   assert.equal(code, 0, stderr);
-  assert.match(stderr, /^warning: users: no file for user 13, 14, .*73 \(user_<id>\.csv or \.pkl\): skipped\n$/);
+  assert.match(stderr, /^warning: users: no file for user 13-73 \(user_<id>\.csv or \.pkl\): skipped\n$/);
   assert.match(stdout, /^┌.*│ user .*│ 1 +│ 2 │.*│ 2 +│ 1 │.*│ macro average +│ 3 │.*│ all answers +│ 3 │.*┘\n$/s);
 
   const { log_history: rows } = readJson(join(cwd, "checkpoints/global_agent_lora/trainer_state.json"));
@@ -197,7 +198,9 @@ test("the whole job: a folder of users is trained on, validated, evaluated and s
     filesIn(dir).filter((file) => !file.endsWith("evaluation.json")),
     [
       "summary.json",
-      ...[1, 2].flatMap((user) => ["metrics.json", "out.json", "results.txt"].map((name) => `user_${user}/${name}`)),
+      ...[1, 2].flatMap((user) =>
+        ["metrics.json", "out.json", "results.txt", "samples.json"].map((name) => `user_${user}/${name}`),
+      ),
     ],
   );
   const summary = readJson(join(dir, "summary.json"));
