@@ -5,6 +5,8 @@
 import {
   EVAL_COMMAND,
   type EVALUATION,
+  type PERSON,
+  PERSON_COMMAND,
   type PREVIEW,
   PREVIEW_COMMAND,
   TRAIN_COMMAND,
@@ -12,6 +14,7 @@ import {
 } from "./config/commands.ts";
 import { type Device, deviceName } from "./config/devices.ts";
 import { BY_MODEL } from "./config/optimizer.ts";
+import { PERSON_BY_MODEL } from "./config/person.ts";
 import { parseCommand } from "./utils/command.ts";
 import type { Settings, Source, Values } from "./utils/flags.ts";
 
@@ -39,6 +42,13 @@ export type TrainConfig = Omit<Values<typeof TRAINING>, "lr" | "warmupSteps" | "
   readonly checkpointDir: string;
   readonly trainVision: boolean;
 } & Parsed<typeof TRAINING>;
+
+type ByModel = keyof typeof PERSON_BY_MODEL.embedded;
+
+/** Settings of `finetunePerson`, those that depend on others worked out. `base` is null for the global run's own folder. */
+export type PersonConfig = Omit<Values<typeof PERSON>, ByModel | "checkpointDir"> & {
+  readonly [name in ByModel]: number;
+} & { readonly checkpointDir: string } & Parsed<typeof PERSON>;
 
 /** Settings of `preview`: those of training, and what to show. `show` is a number of samples or their ids. */
 export type PreviewConfig = Omit<TrainConfig, "sources"> &
@@ -75,8 +85,25 @@ export function parseEvalConfig(argv: readonly string[]): EvalConfig {
   return deepFrozen({ devices, ...values, sources: { devices: firstSource, ...sources } });
 }
 
+/** @throws UserError naming all faults, or HelpRequested */
+export function parsePersonConfig(argv: readonly string[]): PersonConfig {
+  const { values, first: devices, sources, firstSource } = parseCommand(PERSON_COMMAND, argv);
+  const learning = PERSON_BY_MODEL[values.model === null ? "embedded" : "other"];
+  return deepFrozen({
+    devices,
+    ...values,
+    lr: values.lr ?? learning.lr,
+    warmupSteps: values.warmupSteps ?? learning.warmupSteps,
+    epochs: values.epochs ?? learning.epochs,
+    batchSize: values.batchSize ?? learning.batchSize,
+    accumulation: values.accumulation ?? learning.accumulation,
+    checkpointDir: values.checkpointDir ?? "checkpoints/personal",
+    sources: { devices: firstSource, ...sources },
+  });
+}
+
 /** One line a setting: `name = value (default)` or `(flag)`. */
-export function describeConfig(config: TrainConfig | EvalConfig): string[] {
+export function describeConfig(config: TrainConfig | EvalConfig | PersonConfig): string[] {
   const { sources, ...values } = config;
   const from: Readonly<Record<string, Source>> = sources;
   return Object.entries(values).map(([name, value]) => {

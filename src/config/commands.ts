@@ -7,6 +7,7 @@ import { ANSWERING, EVALUATION_AFTER } from "./evaluation.ts";
 import { MODEL_AND_FILES, RUN } from "./files.ts";
 import { ADAPTER } from "./lora.ts";
 import { OPTIMIZATION } from "./optimizer.ts";
+import { PERSON_OPTIMIZATION, PERSONAL_AGENTS } from "./person.ts";
 import { SHOWN } from "./preview.ts";
 import { CHECKPOINTS } from "./saving.ts";
 import { SPLITS } from "./splits.ts";
@@ -26,6 +27,20 @@ export const TRAINING = {
 } satisfies Settings;
 
 export const EVALUATION = { ...COMMON, ...ANSWERING } satisfies Settings;
+
+const { lora: _, adapter: __, ...PERSON_ADAPTER } = ADAPTER;
+
+/** Personal agents are adapters, and what they start from is the global agent. */
+export const PERSON = {
+  ...COMMON,
+  checkpointDir: { ...COMMON.checkpointDir, defaultText: "checkpoints/personal" },
+  ...PERSONAL_AGENTS,
+  ...TRAINED_SAMPLES,
+  ...PERSON_ADAPTER,
+  ...PERSON_OPTIMIZATION,
+  saveSteps: CHECKPOINTS.saveSteps,
+  ...ANSWERING,
+} satisfies Settings;
 
 /** A training command can be previewed by its own flags. */
 export const PREVIEW = { ...SHOWN, ...TRAINING } satisfies Settings;
@@ -47,6 +62,23 @@ const TWO_BUDGETS: Impossible<typeof COMMON> = {
   message: "--max-image-tokens does not go with --max-pixels: both say how large a picture may be; give one of the two",
 };
 
+const NO_LIMIT: Impossible<typeof TRAINED_SAMPLES> = {
+  when: ({ maxLength }, given) => given("overlong") && maxLength === null,
+  message: "--overlong needs --max-length: without it no sample is too long; add it or leave --overlong out",
+};
+
+const TWO_ENDS: Impossible<Pick<typeof PERSON, "maxSteps" | "epochs">> = {
+  when: ({ maxSteps }, given) => maxSteps !== null && given("epochs"),
+  message: "--epochs does not go with --max-steps: each says when to stop; give one of the two",
+};
+
+const NEEDS_SAMPLE: readonly Impossible<typeof ANSWERING>[] = (["temperature", "topP", "topK"] as const).map(
+  (name) => ({
+    when: ({ sample }, given) => given(name) && !sample,
+    message: `${flagOf(ANSWERING, name)} needs --sample: without it the likeliest token is taken each time`,
+  }),
+);
+
 const needsLora = (name: keyof typeof TRAINING): Impossible<typeof TRAINING> => ({
   when: ({ lora }, given) => given(name) && !lora,
   message: `${flagOf(TRAINING, name)} needs --lora: full fine-tuning has no adapter; add --lora or leave it out`,
@@ -66,10 +98,7 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
   impossible: [
     PIXEL_ORDER,
     TWO_BUDGETS,
-    {
-      when: ({ maxLength }, given) => given("overlong") && maxLength === null,
-      message: "--overlong needs --max-length: without it no sample is too long; add it or leave --overlong out",
-    },
+    NO_LIMIT,
     {
       when: (_, given) => (["valUsers", "valData", "valFraction"] as const).filter(given).length > 1,
       message:
@@ -85,11 +114,22 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
       message:
         "--train-vision does not go with --lora: LoRA leaves every base weight as it is; drop one of the two, or name vision layers in --lora-targets",
     },
-    {
-      when: ({ maxSteps }, given) => maxSteps !== null && given("epochs"),
-      message: "--epochs does not go with --max-steps: each says when to stop; give one of the two",
-    },
+    TWO_ENDS,
   ],
+};
+
+export const PERSON_COMMAND: Command<typeof PERSON, readonly Device[]> = {
+  name: "finetunePerson",
+  about:
+    "Trains agents of single users on top of the global one, K folds each, and scores each on the samples held out.",
+  examples: [
+    "npx tsx src/finetunePerson.ts 0                               after finetuneGlobal: users 1 to 10, three folds each",
+    "npx tsx src/finetunePerson.ts cpu --u 3 --fold-by step        one user, cut as the original cuts",
+    "npx tsx src/finetunePerson.ts cpu --model Qwen/Qwen3-VL-2B-Instruct --data users/ --base checkpoints/global_agent_lora",
+  ],
+  first: DEVICE,
+  settings: PERSON,
+  impossible: [PIXEL_ORDER, TWO_BUDGETS, NO_LIMIT, TWO_ENDS, ...NEEDS_SAMPLE],
 };
 
 export const PREVIEW_COMMAND: Command<typeof PREVIEW, readonly Device[]> = {
@@ -127,5 +167,5 @@ export const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
   ],
   first: DEVICE,
   settings: EVALUATION,
-  impossible: [PIXEL_ORDER, TWO_BUDGETS],
+  impossible: [PIXEL_ORDER, TWO_BUDGETS, ...NEEDS_SAMPLE],
 };
