@@ -10,6 +10,7 @@ import { jsonlRows, jsonRows } from "./data/jsonFile.ts";
 import { parquetRows } from "./data/parquet/file.ts";
 import { pickleBudget, pickleRows } from "./data/pickle/file.ts";
 import { type Row, readRows } from "./data/rows.ts";
+import { ranges } from "./utils/count.ts";
 import { messageOf, UserError } from "./utils/errors.ts";
 
 export type * from "./data/example.ts";
@@ -44,7 +45,7 @@ export async function readDataset(path: string, options: DatasetOptions = {}): P
   return examples;
 }
 
-const forUsers = (users: readonly number[] | undefined): string => (users ? ` for users ${users.join(", ")}` : "");
+const forUsers = (users: readonly number[] | undefined): string => (users ? ` for users ${ranges(users)}` : "");
 
 async function readFile(file: string, options: DatasetOptions): Promise<Example[]> {
   const { users, format = null, limit = Number.POSITIVE_INFINITY } = options;
@@ -103,7 +104,7 @@ async function filesToRead(
   if (files.size === 0) return shardsOf(folder);
   if (!users) return [...files.keys()].sort((a, b) => a - b).flatMap((user) => files.get(user) ?? []);
   const missing = users.filter((user) => !files.has(user));
-  if (missing.length > 0) warn(`${folder}: no file for user ${missing.join(", ")} (user_<id>.csv or .pkl): skipped`);
+  if (missing.length > 0) warn(`${folder}: no file for user ${ranges(missing)} (user_<id>.csv or .pkl): skipped`);
   return users.flatMap((user) => files.get(user) ?? []);
 }
 

@@ -1,6 +1,7 @@
 /** Rows that hold a conversation, from whatever kind of file, to examples. */
 import { basename } from "node:path";
 import { readGroundingAnswer } from "../text/groundingPrompt.ts";
+import { ranges } from "../utils/count.ts";
 import { messageOf, UserError } from "../utils/errors.ts";
 import { isJsonObject, type JsonObject, kindOf } from "../utils/json.ts";
 import { turnsOfConversation } from "./conversations.ts";
@@ -119,7 +120,7 @@ function userOf({ user }: JsonObject, where: string): string | null {
 function isWanted(user: string | null, users: readonly number[] | undefined, where: string): boolean {
   if (!users) return true;
   if (user === null)
-    throw new UserError(`${where}: users ${users.join(", ")} are selected, but this row has no "user"; leave --u out`);
+    throw new UserError(`${where}: users ${ranges(users)} are selected, but this row has no "user"; leave --u out`);
   return users.map(String).includes(user);
 }
 

@@ -1,7 +1,8 @@
 /** The model folders and fixtures that the tests of text share. */
-import { mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after } from "node:test";
 import { loadProcessor, type Processor } from "../../src/processor.ts";
 import { loadTokenizer } from "../../src/text/tokenizer.ts";
 import type { VisualIds } from "../../src/text/visuals.ts";
@@ -14,8 +15,11 @@ export const REAL_TOKENIZER = join(import.meta.dirname, "../../node_modules/@len
 
 export const readFixture = <T>(...path: string[]): T => JSON.parse(readFileSync(join(FIXTURES, ...path), "utf8")) as T;
 
-/** A fresh folder for what a test writes. */
-export const temporaryFolder = (): string => mkdtempSync(join(tmpdir(), "qwen3-vl-finetune-"));
+const scratch = mkdtempSync(join(tmpdir(), "qwen3-vl-finetune-"));
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** A fresh folder for what a test writes; it goes when the tests of the file are done. */
+export const temporaryFolder = (): string => mkdtempSync(join(scratch, "folder-"));
 
 let real: Processor | undefined;
 
