@@ -51,7 +51,7 @@ function measuredTwice(argv: readonly string[]): Measured {
 }
 
 const SETTINGS = {
-  ...{ batchSize: 1, accumulation: 1, epochs: 1, maxSteps: null, seed: 0, evalSteps: 1 },
+  ...{ batchSize: 1, accumulation: 1, epochs: 1, maxSteps: null, seed: 0, evalSteps: 1, evalBatchSize: 8 },
   ...{ shuffle: false, groupByLength: false, packing: false },
 };
 const SPEC: TrainableSpec = {

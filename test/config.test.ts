@@ -87,6 +87,11 @@ test("the defaults of training", () => {
     users: null,
     parse: "compatible",
     maxNewTokens: null,
+    sample: false,
+    temperature: null,
+    topP: null,
+    topK: null,
+    evalBatchSize: 8,
     eval: true,
   });
   assert.deepEqual(
@@ -120,7 +125,7 @@ test("every flag of training reaches its field", () => {
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
       "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
-      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64",
+      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3",
   );
   const { sources, ...values } = config;
   assert.deepEqual(values, {
@@ -178,6 +183,11 @@ test("every flag of training reaches its field", () => {
     users: [3, 1, 2],
     parse: "strict",
     maxNewTokens: 64,
+    sample: true,
+    temperature: 0.7,
+    topP: 0.8,
+    topK: 20,
+    evalBatchSize: 3,
     eval: false,
   });
   const untouched = Object.entries(sources)
@@ -197,6 +207,16 @@ test("evaluation: its flags and no others", () => {
   assert.deepEqual(config.devices, [{ kind: "gpu", index: 0 }]);
   assert.equal(config.seed, 3);
   assert.deepEqual(faultsOf("--lora", evaluate), ["--lora: unknown flag; see --help"]);
+  for (const parse of [evaluate, train]) {
+    assert.deepEqual(faultsOf("--temperature 0.7 --top-k 3", parse), [
+      "--temperature needs --sample: without it the likeliest token is taken each time",
+      "--top-k needs --sample: without it the likeliest token is taken each time",
+    ]);
+    assert.deepEqual(faultsOf("--sample --top-p 0 --top-p 1.5", parse), ["--top-p: given 2 times; give it once"]);
+    assert.deepEqual(faultsOf("--sample --top-p 1.5", parse), [
+      '--top-p: expected a number above 0 and at most 1, got "1.5"',
+    ]);
+  }
 });
 
 test("a preview takes a training command's flags and gives the same settings", () => {

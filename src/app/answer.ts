@@ -6,12 +6,11 @@ import { type Answering, type EvaluationOptions, evaluateSamples, evaluateUsers 
 import type { Metrics, ParseMode } from "../eval/grounding.ts";
 import { formatSummary, type Summary, userDir } from "../eval/results.ts";
 import type { Log } from "../utils/log.ts";
+import { type GenerationFlags, generationSettings } from "./generation.ts";
 import type { Model } from "./model.ts";
 import { recordSamples } from "./recordSamples.ts";
 
-export const ANSWERS_AT_ONCE = 8;
-
-export interface AnswerOptions {
+export interface AnswerOptions extends GenerationFlags {
   /** The output folder, in which `dir` lies: small copies of the screens go to its `screens/`. */
   readonly out: string;
   /** Folder of the `user_N/` folders; in `answerSamples` that of the answers themselves. */
@@ -25,8 +24,8 @@ export interface AnswerOptions {
   readonly data: string | null;
   readonly limit: number | null;
   readonly parse: ParseMode;
-  /** null: the checkpoint's own limit. */
-  readonly maxNewTokens: number | null;
+  /** Samples answered at once. */
+  readonly evalBatchSize: number;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -59,19 +58,20 @@ export async function answerSamples(
 
 function settled(engine: RemoteEngine, model: Model, options: AnswerOptions): [Answering, EvaluationOptions] {
   const { dir, weights, parameterSet = null, data, limit, parse, log, signal } = options;
-  const { processor, stopIds } = model;
+  const { processor } = model;
   const { vision, video } = processor;
-  const maxNewTokens = options.maxNewTokens ?? model.maxNewTokens;
+  const generation = generationSettings(model, options);
+  const { maxNewTokens, sampling } = generation;
   // unless told otherwise a store of its own: the tower may have been trained since other pictures went through it
   const pictures = options.pictures ?? new PictureStore(engine, vision, { parameterSet });
   return [
     { engine, processor, pictures, parameterSet },
     {
       dir,
-      identity: { weights, data, limit, vision, video, parse, maxNewTokens },
+      identity: { weights, data, limit, vision, video, parse, maxNewTokens, sampling },
       parse,
-      generation: { maxNewTokens, stopIds, padId: processor.padTokenId },
-      batchSize: ANSWERS_AT_ONCE,
+      generation,
+      batchSize: options.evalBatchSize,
       log,
       signal,
     },

@@ -1,30 +1,22 @@
 /** The model that a run works on: its folder, its architecture and its processor. */
 
-import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { type Checkpoint, openCheckpoint, plannedCheckpoint } from "../model/checkpoint.ts";
 import { loadProcessor, type Processor } from "../processor.ts";
-import { UserError } from "../utils/errors.ts";
 import { type HubOptions, resolveModelDir } from "../utils/hub.ts";
-import { type JsonObject, readJsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { type PixelBudget, readVisionSettings } from "../vision/settings.ts";
+import { type GenerationDefaults, readGeneration } from "./generation.ts";
 
 export const EMBEDDED_MODEL = resolve(import.meta.dirname, "../../assets/tiny-qwen3vl");
 
-export interface Model {
+export interface Model extends GenerationDefaults {
   readonly dir: string;
   /** As the user calls it; null for the embedded one. */
   readonly name: string | null;
   readonly checkpoint: Checkpoint;
   readonly processor: Processor;
-  /** Tokens that end an answer. */
-  readonly stopIds: readonly number[];
-  /** The checkpoint's own limit on answers, where --max-new-tokens is not given. */
-  readonly maxNewTokens: number;
 }
-
-const MAX_NEW_TOKENS = 512; // of the original pipeline
 
 export interface ModelOptions {
   /** Folder or hub id; null for the embedded model. */
@@ -44,7 +36,7 @@ export async function openModel({ model, log, ...limits }: ModelOptions): Promis
   const dir = model === null ? EMBEDDED_MODEL : await fetchModel(model, log);
   const checkpoint = openCheckpoint(dir);
   const processor = loadProcessor(dir, pixelBudget(dir, limits));
-  return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor) };
+  return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor, log.warn) };
 }
 
 /** The same without weights, which need not be there: the checkpoint holds what config.json promises. */
@@ -52,7 +44,7 @@ export async function planModel({ model, log, ...limits }: ModelOptions): Promis
   const dir = model === null ? EMBEDDED_MODEL : await fetchModel(model, log, { withoutWeights: true });
   const checkpoint = plannedCheckpoint(dir);
   const processor = loadProcessor(dir, pixelBudget(dir, limits));
-  return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor) };
+  return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor, log.warn) };
 }
 
 function pixelBudget(dir: string, limits: Omit<ModelOptions, "model" | "log">): PixelBudget {
@@ -78,16 +70,4 @@ async function fetchModel(model: string, log: Log, options: HubOptions = {}): Pr
       log.line(`fetching ${model}: ${(doneBytes / 1e9).toFixed(2)} of ${(totalBytes / 1e9).toFixed(2)} GB (${file})`);
     },
   });
-}
-
-/** What the checkpoint says of its answers: generation_config.json, where it has one. */
-function readGeneration(dir: string, processor: Processor): Pick<Model, "stopIds" | "maxNewTokens"> {
-  const file = join(dir, "generation_config.json");
-  const { eos_token_id: eos, max_new_tokens: most }: JsonObject = existsSync(file)
-    ? readJsonObject(file, "it says where answers end")
-    : {};
-  const ids: readonly unknown[] = Array.isArray(eos) ? eos : [eos ?? processor.tokenizer.idOf("<|im_end|>")];
-  if (!ids.every((id) => Number.isInteger(id)))
-    throw new UserError(`${file}: eos_token_id is ${JSON.stringify(eos)}; expected a token id or a list of them`);
-  return { stopIds: ids as number[], maxNewTokens: Number.isInteger(most) ? Number(most) : MAX_NEW_TOKENS };
 }

@@ -99,6 +99,7 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
     PIXEL_ORDER,
     TWO_BUDGETS,
     NO_LIMIT,
+    ...NEEDS_SAMPLE,
     {
       when: (_, given) => (["valUsers", "valData", "valFraction"] as const).filter(given).length > 1,
       message:

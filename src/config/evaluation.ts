@@ -1,5 +1,5 @@
 /** Settings of answering and scoring. */
-import { choice, type Setting, type Settings, toggle, whole } from "../utils/flags.ts";
+import { choice, number, type Setting, type Settings, toggle, whole } from "../utils/flags.ts";
 import { USER_SPLIT } from "./splits.ts";
 import { readUsers } from "./words.ts";
 
@@ -26,6 +26,39 @@ export const ANSWERING = {
     default: null,
     defaultText: "the checkpoint's own, else 512",
     why: "longest answer, in tokens",
+  }),
+  sample: toggle({
+    group: "Evaluation",
+    default: false,
+    why: "draw answers, by --seed, sample and place; else the likeliest token is taken each time",
+  }),
+  temperature: number({
+    group: "Evaluation",
+    above: 0,
+    default: null,
+    defaultText: "the checkpoint's own, else 1",
+    why: "with --sample: above 1 more varied answers, below 1 less",
+  }),
+  topP: number({
+    group: "Evaluation",
+    above: 0,
+    max: 1,
+    default: null,
+    defaultText: "the checkpoint's own, else 1",
+    why: "with --sample: draw among the likeliest tokens that together have this probability",
+  }),
+  topK: whole({
+    group: "Evaluation",
+    min: 0,
+    default: null,
+    defaultText: "the checkpoint's own, else 50",
+    why: "with --sample: draw among the N likeliest tokens; 0 for all",
+  }),
+  evalBatchSize: whole({
+    group: "Evaluation",
+    min: 1,
+    default: 8,
+    why: "samples answered at once; it changes time and memory, not the answers",
   }),
 } satisfies Settings;
 

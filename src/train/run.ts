@@ -24,8 +24,12 @@ export interface RunOptions {
   readonly trainer: TrainerOptions;
   readonly saveSteps: number;
   readonly evalSteps: number;
-  /** Checkpoints kept. */
+  /** Checkpoints kept; 0: those of an unfinished run alone, the result is enough. */
   readonly keep: number;
+  /** What to do to go on after an interruption. */
+  readonly howToGoOn?: string;
+  /** Shows the steps, where they are part of something longer. */
+  readonly showProgress?: typeof startProgress;
   readonly lora: RunResult["lora"];
   readonly source: CheckpointSource;
   /** All settings, for run_config.json. */
@@ -75,7 +79,8 @@ export async function runTraining(
     ownsCheckpoints: false,
   };
   warnOfEarlierRun(standing, options);
-  const progress = startProgress({ log, title: "training", total: trainer.schedule.totalSteps, start: standing.step });
+  const { showProgress = startProgress, howToGoOn = "--resume goes on from there" } = options;
+  const progress = showProgress({ log, title: "training", total: trainer.schedule.totalSteps, start: standing.step });
   try {
     for await (const report of trainSteps(engine, data.train, trainer, standing.step)) {
       note(standing, report);
@@ -91,7 +96,7 @@ export async function runTraining(
     }
   } catch (thrown) {
     const isSaved = await saveWhatIsDone(engine, standing, options, thrown);
-    const kept = `step ${standing.step}, saved in ${options.runDir}; --resume goes on from there`;
+    const kept = `step ${standing.step}, saved in ${options.runDir}; ${howToGoOn}`;
     if (thrown instanceof Interrupted)
       throw new Interrupted(
         isSaved ? `stopped after ${kept}` : "stopped before the first step was done: nothing to save",
@@ -102,8 +107,9 @@ export async function runTraining(
   } finally {
     progress.stop();
   }
-  if (standing.step > standing.savedStep) await save(engine, standing, options);
+  if (options.keep > 0 && standing.step > standing.savedStep) await save(engine, standing, options);
   await saveFinal(options.runDir, await resultOf(engine, standing, options), options.source);
+  if (options.keep === 0) await pruneCheckpoints(options.runDir, 0);
 }
 
 /** Shown only where it is worth a thought. */
@@ -229,6 +235,11 @@ const FREE_SETTINGS = new Set([
   "testData",
   "parse",
   "maxNewTokens",
+  "sample",
+  "temperature",
+  "topP",
+  "topK",
+  "evalBatchSize",
   "resume",
   "sources",
 ]);

@@ -12,7 +12,6 @@ import { type TrainableSpec, trainablesOf } from "../../model/trainables.ts";
 import { planSteps, stepsPerEpoch } from "../../train/plan.ts";
 import { required } from "../../utils/errors.ts";
 import { elementCount } from "../../utils/safetensors.ts";
-import { ANSWERS_AT_ONCE } from "../answer.ts";
 import { type PlanSettings, packedIndices, planOf } from "../trainingRun.ts";
 import { type Machine, secondsOf } from "./machine.ts";
 import type { SampleFacts } from "./survey.ts";
@@ -20,6 +19,7 @@ import type { SampleFacts } from "./survey.ts";
 export interface ForecastSettings extends PlanSettings {
   readonly packing: boolean;
   readonly evalSteps: number;
+  readonly evalBatchSize: number;
 }
 
 export interface ForecastInput {
@@ -86,7 +86,7 @@ export function forecastOf(input: ForecastInput, settings: ForecastSettings, mac
       validation: validations * (evaluation?.seconds ?? 0),
     },
     flops: epochs * sum(batches, ({ lengths }) => training.flops(lengths)) + passes * (pictures?.flops ?? 0),
-    memory: memoryOf(seen, batches, work),
+    memory: memoryOf({ ...seen, ...settings }, batches, work),
   };
 }
 
@@ -215,7 +215,7 @@ function picturesOf({ checkpoint, train, validation }: ForecastInput, tower: Cos
 
 /** Sessions stay open, and a memory pool keeps what it once held: the peaks add up. */
 function memoryOf(
-  { train, validation, test }: ForecastInput,
+  { train, validation, test, evalBatchSize }: ForecastInput & Pick<ForecastSettings, "evalBatchSize">,
   batches: readonly MicroBatch[],
   { training, pictures, evaluation, decoder, parameters }: Work,
 ): Forecast["memory"] {
@@ -223,7 +223,7 @@ function memoryOf(
   const held = graphs.map(weightMemory);
   const mapped = new Map(held.flatMap((one) => [...one.mapped]));
   const validating = evaluation ? largestPeak(evaluation.graph, evaluation.batches) : 0;
-  const prompts = chunked(test, ANSWERS_AT_ONCE).map(promptsOf);
+  const prompts = chunked(test, evalBatchSize).map(promptsOf);
   return {
     program: PROGRAM_BYTES,
     weights: sum([...mapped.values()], (bytes) => bytes) + sum(held, ({ copiedBytes }) => copiedBytes),
