@@ -1,7 +1,8 @@
 /** What a training run changes, and the values that it starts from. */
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { initialAdapter, type LoraSettings, loraModules } from "../model/lora.ts";
-import type { TrainableSpec } from "../model/trainables.ts";
+import { initialValues } from "../model/initialValues.ts";
+import type { LoraSettings } from "../model/lora.ts";
+import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { readAdapter } from "../train/adapterFiles.ts";
 import type { NamedArrays } from "../train/replica.ts";
 import { UserError } from "../utils/errors.ts";
@@ -30,19 +31,16 @@ export interface StartingPoint {
 export function startingPoint(options: StartOptions, checkpoint: Checkpoint): StartingPoint {
   if (!options.lora) return { spec: { kind: "full", vision: options.trainVision }, values: null };
   if (options.adapter !== null) return fromAdapter(options.adapter, options, checkpoint);
-  const settings = newSettings(options);
-  return {
-    spec: { kind: "lora", settings },
-    values: initialAdapter(loraModules(checkpoint.architecture, settings), settings.r, options.seed),
-  };
+  const spec: TrainableSpec = { kind: "lora", settings: newSettings(options) };
+  return { spec, values: initialValues(checkpoint, trainablesOf(checkpoint, spec), options.seed) };
 }
 
 /** What would train, without values to start from. @throws as startingPoint */
 export function plannedSpec(options: StartOptions, checkpoint: Checkpoint): TrainableSpec {
   if (!options.lora || options.adapter !== null) return startingPoint(options, checkpoint).spec;
-  const settings = newSettings(options);
-  loraModules(checkpoint.architecture, settings); // refuses targets that match nothing
-  return { kind: "lora", settings };
+  const spec: TrainableSpec = { kind: "lora", settings: newSettings(options) };
+  trainablesOf(checkpoint, spec); // refuses targets that match nothing
+  return spec;
 }
 
 const newSettings = ({ loraR, loraAlpha, loraDropout, loraTargets }: StartOptions): LoraSettings => ({

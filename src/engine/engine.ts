@@ -14,6 +14,7 @@ import {
   tokenFeeds,
 } from "../model/feeds.ts";
 import { deepstackName, visionGraph } from "../model/graphs.ts";
+import { initialValues } from "../model/initialValues.ts";
 import { type Trainables, trainableShapes, trainsVision } from "../model/layers.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import type { Device } from "../runtime/device.ts";
@@ -22,7 +23,6 @@ import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
 import { lossFeeds, type StepOutput } from "../train/loss.ts";
 import { type NamedArrays, Replica, type ReplicaOptions, type ReplicaState } from "../train/replica.ts";
 import { InternalError, required } from "../utils/errors.ts";
-import { elementCount } from "../utils/safetensors.ts";
 
 /** Plain data: it crosses threads. */
 export interface EngineOptions {
@@ -50,6 +50,7 @@ export class Engine {
   readonly #replica: Replica | null;
   /** Adapters (or whole sets of parameters) to answer with, by the caller's name. */
   readonly #parameterSets = new Map<string, NamedArrays>();
+  #untrainedValues: NamedArrays | null = null;
   #vision: Promise<{ session: Session; trainable: readonly string[] }> | null = null;
   #generator: Promise<Generator> | null = null;
 
@@ -195,11 +196,12 @@ export class Engine {
     );
   }
 
-  /** Zeros: an adapter of zeros is the base itself, exactly. */
+  /** An adapter that does nothing: the base itself (with DoRA up to rounding). */
   #untrained(): NamedArrays {
     if (this.#options.trainable.kind === "full")
       throw new InternalError("full parameters are opened as a checkpoint of their own");
-    return new Map([...this.trainableShapes()].map(([name, shape]) => [name, new Float32Array(elementCount(shape))]));
+    this.#untrainedValues ??= initialValues(this.#checkpoint, this.#trainables, null);
+    return this.#untrainedValues;
   }
 
   #openGenerator(): Promise<Generator> {

@@ -8,7 +8,8 @@ import { InternalError, required } from "../utils/errors.ts";
 import type { TensorDtype, TensorEntry } from "../utils/safetensors.ts";
 import type { Architecture, RotaryDtype } from "./architecture.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import type { LoraModule, LoraSettings } from "./lora.ts";
+import { type LoraModule, type LoraSettings, loraScale } from "./lora.ts";
+import { addLora, dora } from "./lowRank.ts";
 import { isVision, type LinearModule, linearModules } from "./parameters.ts";
 
 /** What changes in training; all else stays in the checkpoint's files. */
@@ -24,16 +25,18 @@ export const NOTHING_TRAINABLE: Trainables = { full: new Set(), lora: null };
 export const trainsVision = ({ full, lora }: Trainables): boolean =>
   [...full].some(isVision) || (lora?.modules ?? []).some(({ name }) => isVision(name));
 
-/** Name and shape of every trainable parameter, in the order of the checkpoint's table, LoRA's A before B. */
+/** Name and shape of every trainable parameter, in the order of the checkpoint's table, LoRA's A before B and DoRA's magnitude. */
 export function trainableShapes(
   { tensors }: Checkpoint,
   { full, lora }: Trainables,
 ): ReadonlyMap<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>();
   for (const [name, { shape }] of tensors) if (full.has(name)) shapes.set(name, shape);
-  for (const { keyA, keyB, inFeatures, outFeatures } of lora?.modules ?? []) {
-    shapes.set(keyA, [required(lora, "lora").settings.r, inFeatures]);
-    shapes.set(keyB, [outFeatures, required(lora, "lora").settings.r]);
+  for (const { keyA, keyB, keyMagnitude, inFeatures, outFeatures } of lora?.modules ?? []) {
+    const { r, useDora } = required(lora, "lora").settings;
+    shapes.set(keyA, [r, inFeatures]);
+    shapes.set(keyB, [outFeatures, r]);
+    if (useDora) shapes.set(keyMagnitude, [outFeatures]);
   }
   return shapes;
 }
@@ -83,21 +86,16 @@ export class LayerBuilder {
     return this.ops.cast(this.ops.gather(this.#stored(entry, entry.shape), rows), "float32");
   }
 
-  /** y = x W^T + b + (alpha / r) dropout(x) A^T B^T for x [rows, in] */
+  /** y = x W^T + b + s dropout(x) A^T B^T for x [rows, in], s = alpha / r; DoRA: see `dora` */
   linear(name: string, x: Value): Value {
-    const { ops } = this;
     const { hasBias } = required(this.#linears.get(name), `linear layer ${name}`);
-    const weight = this.parameter(`${name}.weight`);
-    const base = hasBias
-      ? ops.gemm(x, weight, this.parameter(`${name}.bias`), { transB: true })
-      : ops.matMul(x, weight, { transB: true });
-    return this.#adapted(name, x, base);
+    const bias = hasBias ? this.parameter(`${name}.bias`) : null;
+    return this.#adapted(name, x, this.parameter(`${name}.weight`), bias);
   }
 
   /** The head's weight is the embedding's where the two are tied; its adapter, if any, is its own. */
   head(x: Value, tiedTo: string | null): Value {
-    if (tiedTo === null) return this.linear("lm_head", x);
-    return this.#adapted("lm_head", x, this.ops.matMul(x, this.parameter(tiedTo), { transB: true }));
+    return tiedTo === null ? this.linear("lm_head", x) : this.#adapted("lm_head", x, this.parameter(tiedTo), null);
   }
 
   layerNorm(name: string, x: Value): Value {
@@ -108,14 +106,26 @@ export class LayerBuilder {
     return this.ops.rmsNorm(x, this.parameter(`${name}.weight`), this.architecture.text.rmsNormEps);
   }
 
-  #adapted(name: string, x: Value, base: Value): Value {
+  #adapted(name: string, x: Value, weight: Value, bias: Value | null): Value {
     const module = this.#adapters.get(name);
-    if (!module) return base;
-    const { r, alpha, dropout } = required(this.#trainables.lora, "lora").settings;
+    if (!module) return this.#plain(x, weight, bias);
+    const { settings } = required(this.#trainables.lora, "lora");
+    const { r, dropout, useDora } = settings;
     const { ops } = this;
     const seen = this.mode === "train" && dropout > 0 ? ops.mul(x, this.#dropout(x, dropout)) : x;
-    const low = ops.matMul(seen, this.#fed(module.keyA, [r, module.inFeatures]), { transB: true }); // [rows, R]
-    return ops.gemm(low, this.#fed(module.keyB, [module.outFeatures, r]), base, { transB: true, alpha: alpha / r });
+    const adapter = {
+      a: this.#fed(module.keyA, [r, module.inFeatures]),
+      b: this.#fed(module.keyB, [module.outFeatures, r]),
+      scale: loraScale(settings),
+    };
+    if (!useDora) return addLora(ops, seen, this.#plain(x, weight, bias), adapter);
+    const magnitude = this.#fed(module.keyMagnitude, [module.outFeatures]);
+    const adapted = dora(ops, { x, seen, weight }, { ...adapter, magnitude });
+    return bias ? ops.add(adapted, bias) : adapted;
+  }
+
+  #plain(x: Value, weight: Value, bias: Value | null): Value {
+    return bias ? this.ops.gemm(x, weight, bias, { transB: true }) : this.ops.matMul(x, weight, { transB: true });
   }
 
   #dropout(x: Value, rate: number): Value {

@@ -1,8 +1,8 @@
 /** Low-rank adapters: which layers they attach to, by PEFT's rules, and what their parameters are called. Source: PEFT 0.21, tuners/lora. */
 
 import { messageOf, UserError } from "../utils/errors.ts";
-import { randomFrom } from "../utils/random.ts";
 import type { Architecture } from "./architecture.ts";
+import { PEFT_PREFIX } from "./groups.ts";
 import { type LinearModule, linearModules } from "./parameters.ts";
 
 export interface LoraSettings {
@@ -14,6 +14,12 @@ export interface LoraSettings {
    * "all-linear", which is every linear layer but the head.
    */
   readonly targetModules: readonly string[] | string;
+  /** The output is scaled by alpha / sqrt(r) instead of alpha / r. Source: Kalajdzievski 2023, arXiv 2312.03732. */
+  readonly useRslora?: boolean;
+  /** Directions are adapted by A and B, lengths by a vector of their own. Source: Liu et al. 2024, arXiv 2402.09353. */
+  readonly useDora?: boolean;
+  /** Endings of the names of modules that train themselves, beside the adapter, and are saved with it. */
+  readonly modulesToSave?: readonly string[];
 }
 
 /** The seven projections of every text layer. */
@@ -23,9 +29,13 @@ export interface LoraModule extends LinearModule {
   /** PEFT's keys in adapter_model.safetensors: A is [r, in], B is [out, r]. */
   readonly keyA: string;
   readonly keyB: string;
+  /** DoRA's lengths of the rows of W + s B A, [out]. */
+  readonly keyMagnitude: string;
 }
 
-const PREFIX = "base_model.model.";
+/** What B A is multiplied by. */
+export const loraScale = ({ r, alpha, useRslora = false }: LoraSettings): number =>
+  alpha / (useRslora ? Math.sqrt(r) : r);
 
 function matcher(targets: LoraSettings["targetModules"]): (name: string) => boolean {
   if (typeof targets !== "string")
@@ -50,26 +60,8 @@ export function loraModules(architecture: Architecture, { targetModules }: LoraS
   }
   return modules.map((module) => ({
     ...module,
-    keyA: `${PREFIX}${module.name}.lora_A.weight`,
-    keyB: `${PREFIX}${module.name}.lora_B.weight`,
+    keyA: `${PEFT_PREFIX}${module.name}.lora_A.weight`,
+    keyB: `${PEFT_PREFIX}${module.name}.lora_B.weight`,
+    keyMagnitude: `${PEFT_PREFIX}${module.name}.lora_magnitude_vector`,
   }));
-}
-
-/** A from U(-1/sqrt(in), 1/sqrt(in)), which is PyTorch's kaiming_uniform with a = sqrt(5); B zero: an adapter that does nothing yet. */
-export function initialAdapter(
-  modules: readonly LoraModule[],
-  r: number,
-  seed: number,
-): ReadonlyMap<string, Float32Array> {
-  const adapter = new Map<string, Float32Array>();
-  for (const { keyA, keyB, inFeatures, outFeatures } of modules) {
-    const random = randomFrom(seed, "lora", keyA);
-    const bound = 1 / Math.sqrt(inFeatures);
-    adapter.set(
-      keyA,
-      Float32Array.from({ length: r * inFeatures }, () => (2 * random.uniform() - 1) * bound),
-    );
-    adapter.set(keyB, new Float32Array(outFeatures * r));
-  }
-  return adapter;
 }

@@ -1,25 +1,55 @@
 /** From what a user asks to train to the parameters that train. */
 import { UserError } from "../utils/errors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { groupOf, PARAMETER_GROUPS, type ParameterGroup, parametersInside } from "./groups.ts";
 import { NOTHING_TRAINABLE, type Trainables } from "./layers.ts";
-import { type LoraSettings, loraModules } from "./lora.ts";
-import { isVision } from "./parameters.ts";
+import { type LoraModule, type LoraSettings, loraModules } from "./lora.ts";
+import { EMBED } from "./parameters.ts";
 
 /** Plain data: it crosses threads and stands in run_config.json. */
 export type TrainableSpec =
   | { readonly kind: "none" }
   | { readonly kind: "lora"; readonly settings: LoraSettings }
+  | { readonly kind: "full"; readonly groups: readonly ParameterGroup[] }
+  /** All groups, or those of the language model. */
   | { readonly kind: "full"; readonly vision: boolean };
 
-/** @throws UserError when a LoRA target matches nothing */
+/** @throws UserError when a LoRA target matches nothing, or also trains itself */
 export function trainablesOf(checkpoint: Checkpoint, spec: TrainableSpec): Trainables {
   if (spec.kind === "none") return NOTHING_TRAINABLE;
-  if (spec.kind === "lora") {
-    if (spec.settings.r < 1) throw new UserError(`--lora-r: expected a rank of at least 1, got ${spec.settings.r}`);
-    return {
-      full: new Set(),
-      lora: { settings: spec.settings, modules: loraModules(checkpoint.architecture, spec.settings) },
-    };
+  if (spec.kind === "full") {
+    const groups: readonly ParameterGroup[] =
+      "groups" in spec ? spec.groups : spec.vision ? PARAMETER_GROUPS : ["llm", "head"];
+    const names = [...checkpoint.tensors.keys()];
+    return { full: new Set(names.filter((name) => groups.includes(groupOf(name)))), lora: null };
   }
-  return { full: new Set([...checkpoint.tensors.keys()].filter((name) => spec.vision || !isVision(name))), lora: null };
+  const { settings } = spec;
+  if (settings.r < 1) throw new UserError(`--lora-r: expected a rank of at least 1, got ${settings.r}`);
+  const modules = loraModules(checkpoint.architecture, settings);
+  const full = new Set(savedParameters(checkpoint, settings));
+  refuseBoth(modules, full);
+  return { full, lora: { settings, modules } };
+}
+
+/** @throws UserError when a module to save is not there */
+function savedParameters({ architecture }: Checkpoint, { modulesToSave = [] }: LoraSettings): readonly string[] {
+  for (const ending of modulesToSave) {
+    if (parametersInside(architecture, [ending]).length > 0) continue;
+    if (ending.endsWith("lm_head") && architecture.isHeadTied) continue; // the embedding, see below
+    throw new UserError(
+      `modules_to_save: no module with parameters is called "${ending}"; names look like "model.visual.merger" and "model.language_model.embed_tokens"`,
+    );
+  }
+  const names = parametersInside(architecture, modulesToSave);
+  const hasTiedHead = architecture.isHeadTied && modulesToSave.some((ending) => ending.endsWith("lm_head"));
+  return hasTiedHead && !names.includes(EMBED) ? [EMBED, ...names] : names;
+}
+
+function refuseBoth(modules: readonly LoraModule[], full: ReadonlySet<string>): void {
+  const both = modules.filter(({ name }) => full.has(`${name}.weight`) || (name === "lm_head" && full.has(EMBED)));
+  const [first] = both;
+  if (!first) return;
+  throw new UserError(
+    `--train ${groupOf(`${first.name}.weight`)}: ${first.name} would train whole and under an adapter${both.length > 1 ? ` (and ${both.length - 1} more)` : ""}; leave the group out of --train, or the layers out of --lora-targets`,
+  );
 }

@@ -52,11 +52,12 @@ export class Replica {
     this.#checkpoint = checkpoint;
     this.#options = options;
     this.#device = device;
-    this.layout = layoutOf(trainableShapes(checkpoint, trainablesOf(checkpoint, options.trainable)));
+    const trainables = trainablesOf(checkpoint, options.trainable);
+    this.layout = layoutOf(trainableShapes(checkpoint, trainables));
     const empty = (): Float32Array => new Float32Array(this.layout.size);
     this.#state = { values: empty(), gradients: empty(), expAvg: empty(), expAvgSq: empty() };
     this.#slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
-    if (options.trainable.kind === "full") this.#readWeights();
+    for (const name of trainables.full) this.#readWeight(name);
   }
 
   /** Opens the training session ahead of the first step, which would otherwise wait for it. */
@@ -176,9 +177,9 @@ export class Replica {
     };
   }
 
-  #readWeights(): void {
-    for (const { name, start } of this.layout.slots)
-      this.#state.values.set(readFloat32(required(this.#checkpoint.tensors.get(name), name)), start);
+  #readWeight(name: string): void {
+    const { start } = required(this.#slots.get(name), `parameter ${name}`);
+    this.#state.values.set(readFloat32(required(this.#checkpoint.tensors.get(name), name)), start);
   }
 }
 

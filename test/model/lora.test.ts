@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { readArchitecture } from "../../src/model/architecture.ts";
 import { openCheckpoint } from "../../src/model/checkpoint.ts";
+import { initialValues } from "../../src/model/initialValues.ts";
 import { trainsVision } from "../../src/model/layers.ts";
-import { initialAdapter, LLM_PROJECTIONS, loraModules } from "../../src/model/lora.ts";
+import { LLM_PROJECTIONS, loraModules } from "../../src/model/lora.ts";
 import { trainablesOf } from "../../src/model/trainables.ts";
 import { UserError } from "../../src/utils/errors.ts";
 import { TINY } from "./folders.ts";
@@ -66,8 +67,10 @@ test("an adapter on the vision tower makes the tower part of training", () => {
 });
 
 test("A is uniform within 1/sqrt(in), B is zero, the same for a seed", () => {
+  const checkpoint = openCheckpoint(TINY);
+  const trainables = trainablesOf(checkpoint, { kind: "lora", settings: { ...settings, r: 64 } });
   const modules = loraModules(architecture, settings);
-  const adapter = initialAdapter(modules, 64, 5);
+  const adapter = initialValues(checkpoint, trainables, 5);
   for (const { keyA, keyB, inFeatures, outFeatures } of modules) {
     const [a, b] = [adapter.get(keyA), adapter.get(keyB)];
     assert.equal(a?.length, 64 * inFeatures);
@@ -80,8 +83,8 @@ test("A is uniform within 1/sqrt(in), B is zero, the same for a seed", () => {
     assert.ok(largest <= bound && largest > 0.99 * bound, `${keyA} reaches ${largest} of ${bound}`);
     assert.ok(Math.abs(mean) < 0.05 * bound && Math.abs(square / (bound ** 2 / 3) - 1) < 0.1, `${keyA} is uniform`);
   }
-  assert.deepEqual(initialAdapter(modules, 64, 5), adapter);
+  assert.deepEqual(initialValues(checkpoint, trainables, 5), adapter);
   const first = modules[0]?.keyA ?? "";
-  assert.notDeepEqual(initialAdapter(modules, 64, 6).get(first), adapter.get(first));
+  assert.notDeepEqual(initialValues(checkpoint, trainables, 6).get(first), adapter.get(first));
   assert.notDeepEqual(adapter.get(modules[1]?.keyA ?? ""), adapter.get(first));
 });
