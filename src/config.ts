@@ -15,8 +15,9 @@ import {
 import { type Device, deviceName } from "./config/devices.ts";
 import { BY_MODEL } from "./config/optimizer.ts";
 import { PERSON_BY_MODEL } from "./config/person.ts";
-import { parseCommand } from "./utils/command.ts";
+import { type CommandRead, parseCommand } from "./utils/command.ts";
 import type { Settings, Source, Values } from "./utils/flags.ts";
+import { settingsText } from "./utils/settingsText.ts";
 
 export { PIXEL_CAP } from "./config/data.ts";
 export { type Device, deviceName, readDevices } from "./config/devices.ts";
@@ -58,14 +59,24 @@ export type PreviewConfig = Omit<TrainConfig, "sources"> &
 
 /** @throws UserError naming all faults, or HelpRequested */
 export function parseTrainConfig(argv: readonly string[]): TrainConfig {
-  const { values, first: devices, sources, firstSource } = parseCommand(TRAIN_COMMAND, argv);
-  return deepFrozen({ devices, ...values, ...workedOut(values), sources: { devices: firstSource, ...sources } });
+  const { values, ...read } = parseCommand(TRAIN_COMMAND, argv);
+  return deepFrozen({
+    devices: read.first,
+    ...values,
+    ...workedOut(values),
+    sources: sourcesOf(values, read, BY_MODEL.embedded.lora),
+  });
 }
 
 /** @throws UserError naming all faults, or HelpRequested */
 export function parsePreviewConfig(argv: readonly string[]): PreviewConfig {
-  const { values, first: devices, sources, firstSource } = parseCommand(PREVIEW_COMMAND, argv);
-  return deepFrozen({ devices, ...values, ...workedOut(values), sources: { devices: firstSource, ...sources } });
+  const { values, ...read } = parseCommand(PREVIEW_COMMAND, argv);
+  return deepFrozen({
+    devices: read.first,
+    ...values,
+    ...workedOut(values),
+    sources: sourcesOf(values, read, BY_MODEL.embedded.lora),
+  });
 }
 
 /** Defaults of training that depend on other settings. */
@@ -81,16 +92,16 @@ function workedOut(values: Values<typeof TRAINING>) {
 
 /** @throws UserError naming all faults, or HelpRequested */
 export function parseEvalConfig(argv: readonly string[]): EvalConfig {
-  const { values, first: devices, sources, firstSource } = parseCommand(EVAL_COMMAND, argv);
-  return deepFrozen({ devices, ...values, sources: { devices: firstSource, ...sources } });
+  const { values, ...read } = parseCommand(EVAL_COMMAND, argv);
+  return deepFrozen({ devices: read.first, ...values, sources: sourcesOf(values, read, {}) });
 }
 
 /** @throws UserError naming all faults, or HelpRequested */
 export function parsePersonConfig(argv: readonly string[]): PersonConfig {
-  const { values, first: devices, sources, firstSource } = parseCommand(PERSON_COMMAND, argv);
+  const { values, ...read } = parseCommand(PERSON_COMMAND, argv);
   const learning = PERSON_BY_MODEL[values.model === null ? "embedded" : "other"];
   return deepFrozen({
-    devices,
+    devices: read.first,
     ...values,
     lr: values.lr ?? learning.lr,
     warmupSteps: values.warmupSteps ?? learning.warmupSteps,
@@ -98,17 +109,59 @@ export function parsePersonConfig(argv: readonly string[]): PersonConfig {
     batchSize: values.batchSize ?? learning.batchSize,
     accumulation: values.accumulation ?? learning.accumulation,
     checkpointDir: values.checkpointDir ?? "checkpoints/personal",
-    sources: { devices: firstSource, ...sources },
+    sources: sourcesOf(values, read, learning),
   });
 }
 
-/** One line a setting: `name = value (default)` or `(flag)`. */
-export function describeConfig(config: TrainConfig | EvalConfig | PersonConfig): string[] {
+/** Where values came from. @param ownDefaults named as the settings whose default is the embedded model's own where that trains */
+function sourcesOf<S extends Settings>(
+  values: Values<S> & { readonly model: string | null },
+  { sources, firstSource }: Pick<CommandRead<S, unknown>, "sources" | "firstSource">,
+  ownDefaults: object,
+): Parsed<S>["sources"] {
+  const isOwn = (name: string): boolean =>
+    values.model === null && sources[name] === "default" && Object.hasOwn(ownDefaults, name);
+  const own = Object.keys(sources).filter(isOwn);
+  return { devices: firstSource, ...sources, ...Object.fromEntries(own.map((name) => [name, EMBEDDED_DEFAULT])) };
+}
+
+const EMBEDDED_DEFAULT = "embedded-model default" satisfies Source;
+
+type AnyConfig = TrainConfig | EvalConfig | PersonConfig;
+
+const devicesText = ({ devices }: AnyConfig): string => devices.map(deviceName).join(",");
+
+/** One line a setting: `name = value (default)`, `(preset debug)`, `(file run.toml)` or `(flag)`. */
+export function describeConfig(config: AnyConfig): string[] {
   const { sources, ...values } = config;
-  const from: Readonly<Record<string, Source>> = sources;
+  const names = { preset: `preset ${config.preset}`, file: `file ${config.config}` };
+  const from: Readonly<Record<string, Source>> = { ...sources };
   return Object.entries(values).map(([name, value]) => {
-    const shown = name === "devices" ? config.devices.map(deviceName).join(",") : JSON.stringify(value);
-    return `${name} = ${shown} (${from[name]})`;
+    const shown = name === "devices" ? devicesText(config) : JSON.stringify(value);
+    const source = from[name] ?? "default";
+    return `${name} = ${shown} (${source === "preset" || source === "file" ? names[source] : source})`;
+  });
+}
+
+/** The settings as a file for `--config`, which gives the same run again. */
+export const trainSettingsText = (config: TrainConfig): string => savedText(TRAIN_COMMAND, config);
+export const evalSettingsText = (config: EvalConfig): string => savedText(EVAL_COMMAND, config);
+export const personSettingsText = (config: PersonConfig): string => savedText(PERSON_COMMAND, config);
+
+function savedText(
+  { name, settings, first }: { name: string; settings: Settings; first: { name: string } },
+  config: AnyConfig,
+): string {
+  return settingsText({
+    settings,
+    values: { ...config },
+    sources: config.sources,
+    first: { key: first.name, word: devicesText(config) },
+    about: [
+      "All settings of a run. To do it again:",
+      `npx tsx src/${name}.ts --config THIS_FILE`,
+      "A flag beside --config counts more than a line here: --checkpoint-dir and --out keep the first run's files.",
+    ],
   });
 }
 

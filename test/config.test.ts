@@ -47,6 +47,8 @@ test("the defaults of training", () => {
     maxVideoPixels: null,
     limit: null,
     labelMode: "official",
+    config: null,
+    preset: null,
     seed: 42,
     quiet: false,
     trainOn: "all",
@@ -143,6 +145,8 @@ test("every flag of training reaches its field", () => {
     maxVideoPixels: 8000,
     limit: 5,
     labelMode: "pigg",
+    config: null,
+    preset: null,
     seed: 7,
     quiet: true,
     trainOn: "last",
@@ -404,7 +408,7 @@ test("the description says each value and where it came from", () => {
     "lr = 0.001 (flag)",
     'data = "d.jsonl" (flag)',
     "accumulation = 8 (default)",
-    "warmupSteps = 10 (default)",
+    "warmupSteps = 10 (embedded-model default)",
   ]) {
     assert.ok(lines.includes(line), line);
   }

@@ -17,8 +17,8 @@ export interface StartOptions {
   readonly adapter: string | null;
   readonly trainVision: boolean;
   readonly seed: number;
-  /** Which of these the user gave. */
-  readonly sources: { readonly [name in "loraR" | "loraAlpha" | "loraDropout" | "loraTargets"]: "default" | "flag" };
+  /** Which of these the user gave: all but "default". */
+  readonly sources: { readonly [name in "loraR" | "loraAlpha" | "loraDropout" | "loraTargets"]: string };
 }
 
 export interface StartingPoint {
@@ -58,11 +58,11 @@ function fromAdapter(dir: string, options: StartOptions, checkpoint: Checkpoint)
   } as const;
   const sorted = (value: unknown): string => JSON.stringify(Array.isArray(value) ? [...value].sort() : value);
   for (const [name, [flag, own]] of Object.entries(asked)) {
-    if (sources[name as keyof typeof asked] === "flag" && sorted(flag) !== sorted(own))
+    if (sources[name as keyof typeof asked] !== "default" && sorted(flag) !== sorted(own))
       throw new UserError(
-        `--adapter ${dir}: has ${name} ${JSON.stringify(own)}, the flag asks for ${JSON.stringify(flag)}; leave the flag out to train this adapter on`,
+        `--adapter ${dir}: has ${name} ${JSON.stringify(own)}, the settings ask for ${JSON.stringify(flag)}; leave it out to train this adapter on`,
       );
   }
-  const dropout = sources.loraDropout === "flag" ? loraDropout : settings.dropout;
+  const dropout = sources.loraDropout !== "default" ? loraDropout : settings.dropout;
   return { spec: { kind: "lora", settings: { ...settings, dropout } }, values };
 }

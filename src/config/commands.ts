@@ -8,6 +8,7 @@ import { MODEL_AND_FILES, RUN } from "./files.ts";
 import { ADAPTER } from "./lora.ts";
 import { OPTIMIZATION } from "./optimizer.ts";
 import { PERSON_OPTIMIZATION, PERSONAL_AGENTS } from "./person.ts";
+import { ALTERNATIVES, personPresetOf, presetOf } from "./presets.ts";
 import { SHOWN } from "./preview.ts";
 import { CHECKPOINTS } from "./saving.ts";
 import { SPLITS } from "./splits.ts";
@@ -95,6 +96,8 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
   ],
   first: DEVICE,
   settings: TRAINING,
+  alternatives: ALTERNATIVES,
+  presetOf,
   impossible: [
     PIXEL_ORDER,
     TWO_BUDGETS,
@@ -130,6 +133,8 @@ export const PERSON_COMMAND: Command<typeof PERSON, readonly Device[]> = {
   ],
   first: DEVICE,
   settings: PERSON,
+  alternatives: ALTERNATIVES,
+  presetOf: personPresetOf,
   impossible: [PIXEL_ORDER, TWO_BUDGETS, NO_LIMIT, TWO_ENDS, ...NEEDS_SAMPLE],
 };
 
@@ -145,6 +150,8 @@ export const PREVIEW_COMMAND: Command<typeof PREVIEW, readonly Device[]> = {
   ],
   first: DEVICE,
   settings: PREVIEW,
+  alternatives: ALTERNATIVES,
+  presetOf,
   impossible: [
     ...TRAIN_COMMAND.impossible,
     {
@@ -168,5 +175,7 @@ export const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
   ],
   first: DEVICE,
   settings: EVALUATION,
+  alternatives: ALTERNATIVES,
+  presetOf,
   impossible: [PIXEL_ORDER, TWO_BUDGETS, ...NEEDS_SAMPLE],
 };

@@ -9,6 +9,7 @@ export const ANSWERING = {
     flag: "u",
     shown: "A B ...",
     takes: "many",
+    words: "numbers",
     default: null,
     defaultText: `test users, ${USER_SPLIT.test.join("-")}`,
     why: "users to evaluate: exactly two numbers are a range, one or three and more are a list",

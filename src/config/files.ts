@@ -1,5 +1,8 @@
 /** Settings of where a run reads and writes, and of how it runs. */
-import { type Settings, text, toggle, whole } from "../utils/flags.ts";
+import { choice, type Settings, text, toggle, whole } from "../utils/flags.ts";
+
+/** Sets of settings that go by a name; `presets.ts` says what they hold. */
+export const PRESETS = ["debug", "quick", "paper"] as const;
 
 const FILES = "Model and files";
 export const MODEL_AND_FILES = {
@@ -28,6 +31,20 @@ export const MODEL_AND_FILES = {
 } satisfies Settings;
 
 export const RUN = {
+  config: text({
+    group: "Run",
+    shown: "FILE.toml",
+    default: null,
+    isUnsaved: true,
+    why: "settings by the names of their flags; a flag beside it counts more (docs/settings.md)",
+  }),
+  preset: choice({
+    group: "Run",
+    of: PRESETS,
+    default: null,
+    isUnsaved: true,
+    why: "settings for seeing all stages in seconds (debug), for one pass over little data (quick), or those published with the per-user pipeline (paper)",
+  }),
   seed: whole({ group: "Run", min: 0, default: 42, why: "everything random follows from it" }),
   quiet: toggle({ group: "Run", default: false, why: "no progress and no notes; warnings and errors stay" }),
 } satisfies Settings;

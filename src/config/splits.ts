@@ -7,9 +7,15 @@ export const USER_SPLIT = { test: [1, 10], train: [11, 73], validation: [74, 83]
 
 const SPLIT = "Splits";
 const users = (told: { readonly defaultText: string; readonly why: string }) =>
-  ({ group: SPLIT, shown: "A B ...", takes: "many", default: null, read: readUsers, ...told }) satisfies Setting<
-    readonly number[] | null
-  >;
+  ({
+    group: SPLIT,
+    shown: "A B ...",
+    takes: "many",
+    words: "numbers",
+    default: null,
+    read: readUsers,
+    ...told,
+  }) satisfies Setting<readonly number[] | null>;
 export const SPLITS = {
   trainUsers: users({
     defaultText: `${USER_SPLIT.train.join("-")} of a folder, of a file all that are not held out`,

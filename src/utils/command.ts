@@ -1,8 +1,13 @@
-/** A command: one optional word, a table of settings and the combinations that cannot be; parsed whole or refused whole. */
+/**
+ * A command: one optional word, a table of settings and the combinations that cannot be; parsed whole or refused whole.
+ * Flags go over a settings file, the file over a preset, that over the defaults.
+ */
 import { messageOf, UserError } from "./errors.ts";
-import { HelpRequested, helpOf, readFlags, type Settings, type Source, type Values } from "./flags.ts";
+import { HelpRequested, helpOf, readFlags, type Setting, type Settings, type Source, type Values } from "./flags.ts";
+import { type Alternatives, layered } from "./layers.ts";
+import { readSettingsFile, type SettingsFileRead } from "./settingsFile.ts";
 
-/** A combination that is refused where `when` holds; `given` asks whether a flag was written. */
+/** A combination that is refused where `when` holds; `given` asks whether a setting was written. */
 export interface Impossible<S extends Settings> {
   readonly when: (values: Values<S>, given: (name: keyof S) => boolean) => boolean;
   /** Says why, and what to do. */
@@ -18,13 +23,22 @@ export interface FirstWord<T> {
   readonly read: (word: string) => T;
 }
 
-export interface Command<S extends Settings, T> {
+/** Settings that every command has. */
+export interface StartSettings extends Settings {
+  readonly config: Setting<string | null>;
+  readonly preset: Setting<string | null>;
+}
+
+export interface Command<S extends StartSettings, T> {
   readonly name: string;
   readonly about: string;
   readonly examples: readonly string[];
   readonly first: FirstWord<T>;
   readonly settings: S;
   readonly impossible: readonly Impossible<S>[];
+  readonly alternatives: Alternatives;
+  /** What a preset sets, where the rest is as in `values`; settings that this command does not have are passed over. */
+  readonly presetOf: (preset: string, values: Values<S>) => Readonly<Record<string, unknown>>;
 }
 
 export interface CommandRead<S extends Settings, T> {
@@ -35,23 +49,36 @@ export interface CommandRead<S extends Settings, T> {
 }
 
 /** @throws UserError with one line for each fault, or HelpRequested */
-export function parseCommand<S extends Settings, T>(
+export function parseCommand<S extends StartSettings, T>(
   command: Command<S, T>,
   argv: readonly string[],
 ): CommandRead<S, T> {
   if (argv.includes("--help") || argv.includes("-h")) throw new HelpRequested(commandHelp(command));
-  const { values, sources, positionals, faults: flagFaults } = readFlags(command.settings, argv);
-  const [word, ...rest] = positionals;
-  const { value: first, faults: firstFaults } = readFirst(command.first, word);
-  const faults = [...flagFaults, ...firstFaults];
+  const { name, settings, alternatives } = command;
+  const flags = readFlags(settings, argv);
+  const file = readFile(command, flags.given.config);
+  const layers = [{ source: "file", given: file.given } as const, { source: "flag", given: flags.given } as const];
+  const written = layered(settings, layers, alternatives).values;
+  const preset = written.preset === null ? {} : command.presetOf(String(written.preset), written);
+  const { values, sources } = layered(settings, [{ source: "preset", given: preset }, ...layers], alternatives);
+
+  const [flagWord, ...rest] = flags.positionals;
+  const word = flagWord ?? file.first ?? undefined;
+  const first = readFirst(command.first, word);
+  const faults = [...file.faults, ...flags.faults, ...first.faults];
   if (rest.length > 0)
     faults.push(`"${rest.join(" ")}": belongs to no flag; only the ${command.first.name} may stand alone`);
-  for (const { when, message } of command.impossible) {
-    if (when(values, (name) => sources[name] === "flag")) faults.push(message);
-  }
-  if (faults.length > 0) throw new UserError(faultText(command.name, faults));
-  return { values, first, sources, firstSource: word === undefined ? "default" : "flag" };
+  for (const { when, message } of command.impossible)
+    if (when(values, (key) => sources[key] !== "default")) faults.push(message);
+  if (faults.length > 0) throw new UserError(faultText(name, faults));
+  const firstSource = word === undefined ? "default" : flagWord === undefined ? "file" : "flag";
+  return { values, first: first.value, sources, firstSource };
 }
+
+const NO_FILE: SettingsFileRead = { given: {}, first: null, faults: [] };
+
+const readFile = <S extends StartSettings, T>({ settings, first }: Command<S, T>, file: unknown): SettingsFileRead =>
+  typeof file === "string" ? readSettingsFile(file, settings, first.name) : NO_FILE;
 
 function readFirst<T>(first: FirstWord<T>, word: string | undefined): { value: T; faults: readonly string[] } {
   if (word === undefined) return { value: first.default, faults: [] };
@@ -68,7 +95,13 @@ function faultText(name: string, faults: readonly string[]): string {
   return `${name}: ${faults.length} faults\n${faults.map((fault) => `  ${fault}`).join("\n")}`;
 }
 
-export function commandHelp<S extends Settings, T>({ name, about, first, settings, examples }: Command<S, T>): string {
+export function commandHelp<S extends StartSettings, T>({
+  name,
+  about,
+  first,
+  settings,
+  examples,
+}: Command<S, T>): string {
   return [
     `Usage: npx tsx src/${name}.ts [${first.name.toUpperCase()}] [flags]`,
     about,

@@ -23,13 +23,20 @@ export interface Setting<T> {
   readonly flag?: string;
   /** How many words belong to the flag: none, one, one or none, any number. */
   readonly takes: "none" | "one" | "optional" | "many";
+  /** What the words are where a file tells numbers from texts; either, where this is left out. */
+  readonly words?: "numbers" | "texts";
+  /** What must be written, as messages say it. */
+  readonly expected?: string;
+  /** Says how a run is begun, not what it is: stands in no saved settings. */
+  readonly isUnsaved?: boolean;
   /** @throws UserError saying what was expected and what came; the flag's name is put before it */
   readonly read: (words: readonly string[]) => T;
 }
 
 export type Settings = Readonly<Record<string, Setting<unknown>>>;
 export type Values<S extends Settings> = { readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never };
-export type Source = "default" | "flag";
+/** Where a value came from, the weakest first. */
+export type Source = "default" | "embedded-model default" | "preset" | "file" | "flag";
 
 interface Told<T> {
   readonly group: string;
@@ -38,6 +45,7 @@ interface Told<T> {
   readonly defaultText?: string;
   readonly shown?: string;
   readonly flag?: string;
+  readonly isUnsaved?: boolean;
 }
 
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
@@ -72,27 +80,36 @@ function boundsText(bounds: Bounds, isWhole: boolean): string {
 const only = (words: readonly string[]): string => words[0] ?? "";
 
 export function number<D extends number | null>(told: Told<D> & Bounds): Setting<D | number> {
-  return { shown: "X", ...told, takes: "one", read: (words) => readNumber(only(words), told, false) };
+  return numeric({ shown: "X", ...told }, false);
 }
 
 export function whole<D extends number | null>(told: Told<D> & Bounds): Setting<D | number> {
-  return { shown: "N", ...told, takes: "one", read: (words) => readNumber(only(words), told, true) };
+  return numeric({ shown: "N", ...told }, true);
+}
+
+function numeric<D extends number | null>(
+  told: Told<D> & Bounds & { readonly shown: string },
+  isWhole: boolean,
+): Setting<D | number> {
+  const expected = boundsText(told, isWhole);
+  return { ...told, takes: "one", words: "numbers", expected, read: (words) => readNumber(only(words), told, isWhole) };
 }
 
 /** Any text that is not empty: a path, a name. */
 export function text<D extends string | null>(told: Told<D>): Setting<D | string> {
-  return { shown: "TEXT", ...told, takes: "one", read: only };
+  return { shown: "TEXT", ...told, takes: "one", words: "texts", expected: "a text", read: only };
 }
 
 export function choice<const C extends string, const D extends C | null = C>(
   told: Told<D> & { readonly of: readonly C[] },
 ): Setting<D | C> {
+  const expected = `one of ${told.of.join(", ")}`;
   const read = (words: readonly string[]): C => {
     const found = told.of.find((name) => name === only(words));
     if (found !== undefined) return found;
-    throw new UserError(`expected one of ${told.of.join(", ")}, got "${only(words)}"`);
+    throw new UserError(`expected ${expected}, got "${only(words)}"`);
   };
-  return { shown: told.of.join("|"), ...told, takes: "one", read };
+  return { shown: told.of.join("|"), ...told, takes: "one", words: "texts", expected, read };
 }
 
 /** On or off: `--name` and `--no-name`. */
@@ -101,48 +118,42 @@ export function toggle<D extends boolean | null>(told: Told<D>): Setting<D | boo
     if (only(words) === "true" || only(words) === "false") return only(words) === "true";
     throw new UserError(`is a switch and takes no value, got "${only(words)}"`);
   };
-  return { shown: "", ...told, takes: "none", read };
+  return { shown: "", ...told, takes: "none", expected: "true or false", read };
 }
 
 export const kebabOf = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 export const flagOf = (settings: Settings, name: string): string => `--${settings[name]?.flag ?? kebabOf(name)}`;
 
-export interface FlagsRead<S extends Settings> {
-  readonly values: Values<S>;
-  readonly sources: { readonly [K in keyof S]: Source };
+export interface FlagsRead {
+  /** Value of each setting that was written without a fault. */
+  readonly given: Readonly<Record<string, unknown>>;
   /** Words that belong to no flag, in order. */
   readonly positionals: readonly string[];
-  /** One line each. Where there is one, that setting keeps its default. */
+  /** One line each. */
   readonly faults: readonly string[];
 }
 
 /** Reads a command line by a table. Never throws for what the user wrote: the faults come back with the values. */
-export function readFlags<S extends Settings>(settings: S, argv: readonly string[]): FlagsRead<S> {
+export function readFlags(settings: Settings, argv: readonly string[]): FlagsRead {
   const parsed = splitWords(settings, argv);
   const faults = [...unknownFlags(settings, argv, Object.keys(parsed.words))];
-  const values: Record<string, unknown> = {};
-  const sources: Record<string, Source> = {};
+  const given: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(settings)) {
-    const words = parsed.words[flagOf(settings, name).slice(2)];
-    values[name] = setting.default;
-    sources[name] = words === undefined ? "default" : "flag";
+    const flag = flagOf(settings, name);
+    const words = parsed.words[flag.slice(2)];
     if (words === undefined) continue;
     try {
-      values[name] = readSetting(setting, words);
+      given[name] = readSetting(setting, words);
     } catch (thrown) {
       if (!(thrown instanceof UserError)) throw thrown;
-      faults.push(`${flagOf(settings, name)}: ${messageOf(thrown)}`);
+      faults.push(`${flag}: ${messageOf(thrown)}`);
     }
   }
-  return {
-    values: values as Values<S>,
-    sources: sources as FlagsRead<S>["sources"],
-    positionals: parsed.positionals,
-    faults,
-  };
+  return { given, positionals: parsed.positionals, faults };
 }
 
-function readSetting(setting: Setting<unknown>, words: readonly string[]): unknown {
+/** @throws UserError saying what was expected and what came */
+export function readSetting(setting: Setting<unknown>, words: readonly string[]): unknown {
   const given = words.filter((word) => word !== "");
   if (setting.takes !== "many" && words.length > 1) throw new UserError(`given ${words.length} times; give it once`);
   if (given.length === 0 && setting.takes !== "optional") throw new UserError(`needs a value (${setting.shown})`);

@@ -1,0 +1,35 @@
+/** A settings file that says every value of a run, so that the run can be done again from it. */
+import { stringify } from "smol-toml";
+import { flagOf, type Settings, type Source } from "./flags.ts";
+import { sectionOf } from "./settingsFile.ts";
+
+export interface ToWrite {
+  readonly settings: Settings;
+  readonly values: Readonly<Record<string, unknown>>;
+  readonly sources: Readonly<Record<string, Source>>;
+  /** The word before the flags: its key and what was given. */
+  readonly first: { readonly key: string; readonly word: string };
+  /** Lines for the head of the file. */
+  readonly about: readonly string[];
+}
+
+/** @returns TOML with one section a group; what has no value stands as a comment */
+export function settingsText({ settings, values, sources, first, about }: ToWrite): string {
+  const sections = new Map<string, string[]>();
+  for (const [name, setting] of Object.entries(settings)) {
+    if (setting.isUnsaved) continue;
+    const key = flagOf(settings, name).slice(2);
+    const lines = sections.get(sectionOf(setting.group)) ?? [];
+    sections.set(sectionOf(setting.group), [...lines, lineOf(key, values[name], sources[name] ?? "default")]);
+  }
+  const head = [...about.map((line) => `# ${line}`), pairOf(first.key, first.word)];
+  const bodies = [...sections].map(([section, lines]) => [`[${section}]`, ...lines].join("\n"));
+  return `${[head.join("\n"), ...bodies].join("\n\n")}\n`;
+}
+
+const pairOf = (key: string, value: unknown): string => stringify({ [key]: value }).trimEnd();
+
+function lineOf(key: string, value: unknown, source: Source): string {
+  if (value === null) return `# ${key}: not set`;
+  return `${pairOf(key, value)}  # ${source}`;
+}
