@@ -21,7 +21,13 @@ import type { Device } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
 import { lossFeeds, type StepOutput } from "../train/loss.ts";
-import { type NamedArrays, Replica, type ReplicaOptions, type ReplicaState } from "../train/replica.ts";
+import {
+  type NamedArrays,
+  Replica,
+  type ReplicaOptions,
+  type ReplicaState,
+  type StepChange,
+} from "../train/replica.ts";
 import { InternalError, required } from "../utils/errors.ts";
 
 /** Plain data: it crosses threads. */
@@ -102,7 +108,7 @@ export class Engine {
     return this.#training().evaluate(this.#batchFeeds(batch));
   }
 
-  update(change: { total: number; learningRate: number; step: number }): Promise<number> {
+  update(change: StepChange): Promise<number> {
     return this.#training().update(change);
   }
 

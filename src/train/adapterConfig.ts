@@ -1,8 +1,12 @@
 /** PEFT's adapter_config.json: what it says of a LoRA adapter. Source: PEFT 0.21, tuners/lora/config.py. */
 import { join } from "node:path";
 import type { Architecture } from "../model/architecture.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import { parametersInside } from "../model/groups.ts";
+import type { Trainables } from "../model/layers.ts";
 import { type LoraSettings, loraModules } from "../model/lora.ts";
-import { linearModules, parameterShapes } from "../model/parameters.ts";
+import { EMBED, linearModules, parameterShapes } from "../model/parameters.ts";
+import { trainablesOf } from "../model/trainables.ts";
 import { messageOf, UserError } from "../utils/errors.ts";
 import { type JsonObject, kindOf, readJsonObject } from "../utils/json.ts";
 
@@ -56,6 +60,7 @@ const PLAIN = {
 /** Fields read elsewhere, and fields that change nothing about an adapter once it is trained. */
 const FREE = new Set([
   ...["r", "lora_alpha", "lora_dropout", "target_modules", "init_lora_weights"],
+  ...["use_rslora", "use_dora", "modules_to_save", "ensure_weight_tying"],
   ...["auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version"],
   ...["eva_config", "megatron_core", "qalora_group_size", "runtime_config"],
 ]);
@@ -69,7 +74,7 @@ const isEmpty = (value: unknown): boolean =>
   value === false ||
   (typeof value === "object" && Object.keys(value).length === 0);
 
-/** What a config asks for beyond plain LoRA, one sentence each. */
+/** What a config asks for that is not built, one sentence each. */
 function unsupported(config: JsonObject): string[] {
   const faults: string[] = [];
   for (const [key, value] of Object.entries(config)) {
@@ -91,8 +96,12 @@ const isTargets = (value: unknown): value is string | readonly string[] =>
     ? value !== ""
     : Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === "string");
 
-/** What a config says of the four settings, wrong values included. */
-function settingFaults({ peft_type, r, lora_alpha, lora_dropout = 0, target_modules }: JsonObject): string[] {
+const isSwitch = (value: unknown): boolean => value === undefined || value === null || typeof value === "boolean";
+const SWITCHES = ["use_rslora", "use_dora", "ensure_weight_tying"] as const;
+
+/** What a config says of the settings, wrong values included. */
+function settingFaults(config: JsonObject): string[] {
+  const { peft_type, r, lora_alpha, lora_dropout = 0, target_modules, modules_to_save: saved = null } = config;
   const faults: string[] = [];
   const expect = (isRight: boolean, key: string, value: unknown, expected: string): void => {
     if (!isRight) faults.push(`${key} is ${kindOf(value)}; expected ${expected}`);
@@ -103,6 +112,9 @@ function settingFaults({ peft_type, r, lora_alpha, lora_dropout = 0, target_modu
   const isRate = typeof lora_dropout === "number" && lora_dropout >= 0 && lora_dropout < 1;
   expect(isRate, "lora_dropout", lora_dropout, "a number from 0 to below 1");
   expect(isTargets(target_modules), "target_modules", target_modules, "a list of module names, or a regex");
+  for (const key of SWITCHES) expect(isSwitch(config[key]), key, config[key], "true or false");
+  const isNames = Array.isArray(saved) && saved.every((name) => typeof name === "string" && name !== "");
+  expect(saved === null || isNames, "modules_to_save", saved, "a list of module names");
   return faults;
 }
 
@@ -121,6 +133,11 @@ export function readAdapterConfig(dir: string): LoraSettings {
     alpha: Number(config.lora_alpha),
     dropout: Number(config.lora_dropout ?? 0),
     targetModules: config.target_modules as string | readonly string[],
+    ...(config.use_rslora === true ? { useRslora: true } : {}),
+    ...(config.use_dora === true ? { useDora: true } : {}),
+    ...(Array.isArray(config.modules_to_save) && config.modules_to_save.length > 0
+      ? { modulesToSave: config.modules_to_save as readonly string[] }
+      : {}),
   };
 }
 
@@ -141,12 +158,24 @@ export function adapterConfig(
   return {
     ...PLAIN,
     base_model_name_or_path: baseModel,
+    ensure_weight_tying: savesTiedHead(settings, architecture),
     lora_alpha: settings.alpha,
     lora_dropout: settings.dropout,
+    modules_to_save: settings.modulesToSave ?? null,
     r: settings.r,
     target_modules: targetsForPeft(settings, architecture),
+    use_dora: settings.useDora ?? false,
+    use_rslora: settings.useRslora ?? false,
   };
 }
+
+/** Whether the embedding trains whole and is the head as well: PEFT then keeps the two one, and writes both. */
+export const savesTiedHead = ({ modulesToSave = [] }: LoraSettings, architecture: Architecture): boolean =>
+  architecture.isHeadTied &&
+  (modulesToSave.some((ending) => HEAD_MODULE.endsWith(ending)) ||
+    parametersInside(architecture, modulesToSave).includes(EMBED));
+
+const HEAD_MODULE = "lm_head";
 
 /**
  * The targets as PEFT may read them. We adapt linear layers only; where the same words also hit an embedding (which PEFT
@@ -175,13 +204,19 @@ function otherModules(architecture: Architecture): string[] {
   return others.flatMap((name) => [name, `${name}.act_fn`, `${name}.rotary_emb`, `${name}.rotary_pos_emb`]);
 }
 
-/** The layers an adapter folder's settings attach to. @throws UserError that names the file, not a flag */
-export function adapterModules(dir: string, settings: LoraSettings, architecture: Architecture) {
+/** What an adapter folder's settings attach to and bring with them. @throws UserError that names the file, not a flag */
+export function adapterTrainables(dir: string, settings: LoraSettings, checkpoint: Checkpoint): Trainables {
   try {
-    return loraModules(architecture, settings);
+    return trainablesOf(checkpoint, { kind: "lora", settings });
   } catch (cause) {
     if (!(cause instanceof UserError)) throw cause;
-    const message = messageOf(cause).replace(/^--lora-targets/, "target_modules");
+    const message = messageOf(cause)
+      .replace(/^--lora-targets/, "target_modules")
+      .replace(/^--train \w+/, "modules_to_save");
     throw new UserError(`${join(dir, ADAPTER_CONFIG)}: ${message}`, { cause });
   }
 }
+
+/** Whether the folder's configuration says that a tied head and embedding stay one. */
+export const keepsHeadTied = (dir: string): boolean =>
+  readJsonObject(join(dir, ADAPTER_CONFIG), "an adapter folder as PEFT writes it has one").ensure_weight_tying === true;

@@ -4,19 +4,29 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Architecture } from "../model/architecture.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import { PEFT_PREFIX } from "../model/groups.ts";
 import { trainableShapes } from "../model/layers.ts";
 import type { LoraSettings } from "../model/lora.ts";
+import { EMBED, HEAD } from "../model/parameters.ts";
 import { required, UserError } from "../utils/errors.ts";
 import { writeJson, writeWhole } from "../utils/files.ts";
 import { readFloat32, readHeader, type TensorEntry, writeSafetensors } from "../utils/safetensors.ts";
-import { ADAPTER_CONFIG, adapterConfig, adapterModules, readAdapterConfig, resolvedTargets } from "./adapterConfig.ts";
+import {
+  ADAPTER_CONFIG,
+  adapterConfig,
+  adapterTrainables,
+  keepsHeadTied,
+  readAdapterConfig,
+  resolvedTargets,
+  savesTiedHead,
+} from "./adapterConfig.ts";
 import type { NamedArrays } from "./replica.ts";
 
 export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 
 export interface Adapter {
   readonly settings: LoraSettings;
-  /** By PEFT key, float32. */
+  /** Float32, by PEFT key; parameters of modules that were saved whole by Hugging Face name. */
   readonly values: NamedArrays;
 }
 
@@ -28,14 +38,17 @@ export interface WritableAdapter extends Adapter {
 }
 
 /**
- * Reads an adapter for the model of `checkpoint`: every layer that its settings name has both matrices, and every
- * matrix belongs to such a layer.
+ * Reads an adapter for the model of `checkpoint`: every layer that its settings name has its matrices, every module saved
+ * whole its parameters, and nothing else is there.
  * @throws UserError naming the file, and the field or key that does not fit
  */
 export function readAdapter(dir: string, checkpoint: Checkpoint): Adapter {
   const settings = resolvedTargets(readAdapterConfig(dir), checkpoint.architecture);
-  const modules = adapterModules(dir, settings, checkpoint.architecture);
-  const shapes = trainableShapes(checkpoint, { full: new Set(), lora: { settings, modules } });
+  const shapes = trainableShapes(checkpoint, adapterTrainables(dir, settings, checkpoint));
+  if (savesTiedHead(settings, checkpoint.architecture) && !keepsHeadTied(dir))
+    throw new UserError(
+      `${join(dir, ADAPTER_CONFIG)}: modules_to_save unties the head of a model whose head is its embedding; only ensure_weight_tying true is supported`,
+    );
   const { file, tensors } = openAdapterWeights(dir);
   const faults = keyFaults(tensors, shapes);
   if (faults.length > 0) throw new UserError(faults.map((fault) => `${file}: ${fault}`).join("\n"));
@@ -43,10 +56,25 @@ export function readAdapter(dir: string, checkpoint: Checkpoint): Adapter {
   return { settings, values: new Map(values) };
 }
 
-/** The header of an adapter's weights. @throws UserError when the file is missing or broken */
+/** A name of ours as the file has it: PEFT puts its prefix before the names of parameters that it saves whole, too. */
+const keyOf = (name: string): string => (name.startsWith(PEFT_PREFIX) ? name : `${PEFT_PREFIX}${name}`);
+
+const PART_OF_ADAPTER = /\.lora_(A|B|magnitude_vector|embedding_[AB])(\.|$)/;
+const nameOf = (key: string): string =>
+  key.startsWith(PEFT_PREFIX) && !PART_OF_ADAPTER.test(key) ? key.slice(PEFT_PREFIX.length) : key;
+
+/**
+ * The header of an adapter's weights, by our names. Where head and embedding are one, PEFT writes the matrix twice; here it
+ * stands once, as the embedding.
+ * @throws UserError when the file is missing or broken
+ */
 export function openAdapterWeights(dir: string): { file: string; tensors: ReadonlyMap<string, TensorEntry> } {
   const file = join(dir, ADAPTER_WEIGHTS);
-  if (existsSync(file)) return readHeader(file);
+  if (existsSync(file)) {
+    const tensors = new Map([...readHeader(file).tensors].map(([key, entry]) => [nameOf(key), entry]));
+    if (tensors.has(EMBED) && tensors.has(HEAD) && keepsHeadTied(dir)) tensors.delete(HEAD);
+    return { file, tensors };
+  }
   const hasPickle = existsSync(join(dir, "adapter_model.bin"));
   const found = hasPickle ? "; adapter_model.bin is a pickle, which is not read: save it again as safetensors" : "";
   throw new UserError(`${file}: not found; an adapter folder needs one${found}`);
@@ -64,15 +92,22 @@ function keyFaults(
     (key) => tensors.has(key) && tensors.get(key)?.shape.join() !== shapes.get(key)?.join(),
   );
   const faults = [
-    ...counted(missing, (key) => `lacks "${key}" [${shapes.get(key)}], which ${ADAPTER_CONFIG} and the model call for`),
-    ...counted(strange, (key) => `"${key}" belongs to no layer that ${ADAPTER_CONFIG} names and the model has`),
+    ...counted(
+      missing,
+      (key) => `lacks "${keyOf(key)}" [${shapes.get(key)}], which ${ADAPTER_CONFIG} and the model call for`,
+    ),
+    ...counted(
+      strange,
+      (key) => `"${tensors.get(key)?.name}" belongs to no layer that ${ADAPTER_CONFIG} names and the model has`,
+    ),
     ...counted(
       misshapen,
-      (key) => `"${key}" is [${tensors.get(key)?.shape}], the model calls for [${shapes.get(key)}]`,
+      (key) => `"${keyOf(key)}" is [${tensors.get(key)?.shape}], the model calls for [${shapes.get(key)}]`,
     ),
   ];
   const [first] = strange;
-  if (first && missing.length === keys.length) faults.push(`expected keys like "${keys[0]}"; is it for another model?`);
+  if (first && missing.length === keys.length)
+    faults.push(`expected keys like "${keyOf(keys[0] ?? "")}"; is it for another model?`);
   return faults;
 }
 
@@ -90,8 +125,10 @@ export async function writeAdapter(dir: string, adapter: WritableAdapter): Promi
   const { settings, values, shapes, architecture, baseModel } = adapter;
   const config = adapterConfig(settings, architecture, baseModel);
   const tensors = [...shapes].map(([name, shape]) => {
-    return { name, shape, dtype: "F32" as const, values: required(values.get(name), `adapter value ${name}`) };
+    return { name: keyOf(name), shape, dtype: "F32" as const, values: required(values.get(name), `value of ${name}`) };
   });
+  const embedding = tensors.find(({ name }) => name === keyOf(EMBED));
+  if (embedding && savesTiedHead(settings, architecture)) tensors.push({ ...embedding, name: keyOf(HEAD) });
   await mkdir(dir, { recursive: true });
   await writeSafetensors(join(dir, ADAPTER_WEIGHTS), tensors);
   await writeJson(join(dir, ADAPTER_CONFIG), config);
@@ -103,7 +140,10 @@ const isHubId = (name: string | null): name is string =>
   name !== null && /^\w[\w.-]*\/[\w.-]+$/.test(name) && !existsSync(name);
 
 /** A model card by the hub's conventions for PEFT. */
-function adapterCard({ r, alpha, dropout, targetModules }: LoraSettings, baseModel: string | null): string {
+function adapterCard(settings: LoraSettings, baseModel: string | null): string {
+  const { r, alpha, dropout, targetModules, useRslora, useDora, modulesToSave } = settings;
+  const kind = `${useRslora ? "rank-stabilised " : ""}${useDora ? "DoRA" : "LoRA"}`;
+  const whole = modulesToSave ? `; trained whole with it: ${modulesToSave.join(", ")}` : "";
   const hubId = isHubId(baseModel) ? baseModel : null;
   const base = baseModel ?? "its base model";
   const targets = typeof targetModules === "string" ? `\`${targetModules}\`` : targetModules.join(", ");
@@ -117,9 +157,9 @@ function adapterCard({ r, alpha, dropout, targetModules }: LoraSettings, baseMod
     "- lora",
     "---",
     "",
-    `# LoRA adapter for ${base}`,
+    `# ${useDora ? "DoRA" : "LoRA"} adapter for ${base}`,
     "",
-    `Rank ${r}, alpha ${alpha}, dropout ${dropout}, on ${targets}; trained with qwen3-vl-finetune.`,
+    `${kind} of rank ${r}, alpha ${alpha}, dropout ${dropout}, on ${targets}${whole}. Trained with qwen3-vl-finetune.`,
     "",
     "```python",
     "from peft import PeftModel",

@@ -1,6 +1,7 @@
-/** Where each trainable parameter lies in the flat vectors, those with weight decay first. */
+/** Where each trainable parameter lies in the flat vectors: side by side with those that AdamW treats alike. */
 import { InternalError } from "../utils/errors.ts";
 import { elementCount } from "../utils/safetensors.ts";
+import { type RateName, rateOf } from "./rates.ts";
 
 export interface Slot {
   readonly name: string;
@@ -9,29 +10,49 @@ export interface Slot {
   readonly end: number;
 }
 
-export interface Layout {
-  readonly slots: readonly Slot[];
-  readonly size: number;
-  /** Elements before this one decay, those after it do not. */
-  readonly decayEnd: number;
+/** Elements [start, end) that decay or do not, and follow one learning rate. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+  readonly isDecayed: boolean;
+  readonly rate: RateName;
 }
 
-/** Biases and norms are not decayed. Source: transformers 5.18, Trainer.get_decay_parameter_names. */
-export const isDecayed = (name: string): boolean => !/bias|(^|[._])norm\d?(\.|$)|layernorm/.test(name);
+export interface Layout {
+  readonly slots: readonly Slot[];
+  readonly ranges: readonly Range[];
+  readonly size: number;
+}
 
+/**
+ * Biases and norms are not decayed; DoRA's magnitudes are, as they are by the Trainer.
+ * Source: transformers 5.18, Trainer.get_decay_parameter_names.
+ */
+export const isDecayed = (name: string): boolean => !/bias|(^|[._])norm\d?(\.|$)|layernorm|rmsnorm/.test(name);
+
+/** Decayed parameters first; within both, one learning rate after the other, in the order of their first parameters. */
 export function layoutOf(shapes: ReadonlyMap<string, readonly number[]>): Layout {
-  const entries = [...shapes];
-  const ordered = [...entries.filter(([name]) => isDecayed(name)), ...entries.filter(([name]) => !isDecayed(name))];
+  const names = [...shapes.keys()];
+  const kinds = [true, false].flatMap((decays) =>
+    [...new Set(names.map(rateOf))].map((rate) => ({
+      ...{ isDecayed: decays, rate },
+      names: names.filter((name) => isDecayed(name) === decays && rateOf(name) === rate),
+    })),
+  );
   const slots: Slot[] = [];
+  const ranges: Range[] = [];
   let end = 0;
-  let decayEnd = 0;
-  for (const [name, shape] of ordered) {
-    const start = end;
-    end += elementCount(shape);
-    if (isDecayed(name)) decayEnd = end;
-    slots.push({ name, shape, start, end });
+  for (const { names: alike, ...kind } of kinds) {
+    const first = end;
+    for (const name of alike) {
+      const shape = shapes.get(name) ?? [];
+      const start = end;
+      end += elementCount(shape);
+      slots.push({ name, shape, start, end });
+    }
+    if (end > first) ranges.push({ start: first, end, ...kind });
   }
-  return { slots, size: end, decayEnd };
+  return { slots, ranges, size: end };
 }
 
 /** Copies named arrays into a flat vector. @throws InternalError when one is missing or of another size */

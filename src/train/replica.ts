@@ -15,12 +15,24 @@ import { readFloat32 } from "../utils/safetensors.ts";
 import { flatten, type Layout, layoutOf, named } from "./layout.ts";
 import type { StepOutput } from "./loss.ts";
 import { type AdamWSettings, adamw, clipFactor, type FlatState, norm, optimizerGraph } from "./optimizer.ts";
+import type { Rates } from "./rates.ts";
 
 /** Plain data: it crosses threads. */
 export interface ReplicaOptions {
   readonly trainable: TrainableSpec;
   readonly optimizer: AdamWSettings;
   readonly maxGradNorm: number;
+}
+
+/** One update. */
+export interface StepChange {
+  /** What the accumulated sum is divided by. */
+  readonly total: number;
+  readonly learningRate: number;
+  /** Where they differ from `learningRate`. */
+  readonly otherRates?: Rates;
+  /** 1 for the first update. */
+  readonly step: number;
 }
 
 /** Parameters by name, as files hold them. */
@@ -116,26 +128,20 @@ export class Replica {
 
   /**
    * Follows the accumulated gradient and forgets it.
-   * @param total what the accumulated sum is divided by
-   * @param step  1 for the first update
    * @returns the gradient's norm before clipping
    */
-  async update({ total, learningRate, step }: { total: number; learningRate: number; step: number }): Promise<number> {
+  async update({ total, learningRate, otherRates = {}, step }: StepChange): Promise<number> {
     const { optimizer, maxGradNorm } = this.#options;
     this.#optimizer ??= openSession(encodeOnnx(optimizerGraph(optimizer)), { device: { kind: "cpu" } });
     const session = await this.#optimizer;
     const gradNorm = norm(this.#state.gradients) / total;
     if (Number.isFinite(gradNorm)) {
-      const change = { learningRate, step, gradientScale: clipFactor(gradNorm, maxGradNorm) / total };
-      const { decayEnd, size } = this.layout;
-      await adamw(
-        session,
-        this.#state,
-        { start: 0, end: decayEnd, weightDecay: optimizer.weightDecay },
-        optimizer,
-        change,
-      );
-      await adamw(session, this.#state, { start: decayEnd, end: size, weightDecay: 0 }, optimizer, change);
+      const gradientScale = clipFactor(gradNorm, maxGradNorm) / total;
+      for (const { start, end, isDecayed, rate } of this.layout.ranges) {
+        const range = { start, end, weightDecay: isDecayed ? optimizer.weightDecay : 0 };
+        const change = { learningRate: otherRates[rate] ?? learningRate, step, gradientScale };
+        await adamw(session, this.#state, range, optimizer, change);
+      }
     }
     this.#state.gradients.fill(0);
     return gradNorm;

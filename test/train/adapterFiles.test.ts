@@ -92,13 +92,19 @@ test("bfloat16 and float16 files give the numbers that they hold", async () => {
 
 test("what is not computed is refused by name, never passed over", () => {
   const cases: [object, RegExp][] = [
-    [{ use_dora: true }, /adapter_config\.json: use_dora is true; only false is supported/],
-    [{ use_rslora: true }, /use_rslora is true/],
+    [{ use_dora: true }, /adapter_model\.safetensors: lacks ".*lora_magnitude_vector" \[64\]/],
+    [{ use_dora: "yes" }, /adapter_config\.json: use_dora is "yes"; expected true or false/],
+    [{ use_rslora: 1 }, /use_rslora is 1; expected true or false/],
     [{ use_qalora: true }, /use_qalora is true/],
     [{ bias: "lora_only" }, /bias is "lora_only"; only "none" is supported/],
     [{ lora_bias: true }, /lora_bias is true/],
     [{ fan_in_fan_out: true }, /fan_in_fan_out is true/],
-    [{ modules_to_save: ["lm_head"] }, /modules_to_save is \["lm_head"\]/],
+    [{ modules_to_save: ["lm_head"] }, /adapter_config\.json: modules_to_save unties the head/],
+    [{ modules_to_save: ["embed_tokens"] }, /modules_to_save unties the head/],
+    [{ modules_to_save: ["merger"] }, /lacks "base_model\.model\.model\.visual\.merger\.linear_fc1\.weight"/],
+    [{ modules_to_save: ["mergers"] }, /adapter_config\.json: modules_to_save: no module .* is called "mergers"/],
+    [{ modules_to_save: ["layers.1"] }, /modules_to_save: model.*layers\.1.*q_proj would train whole and under an/],
+    [{ modules_to_save: "merger" }, /modules_to_save is "merger"; expected a list of module names/],
     [{ rank_pattern: { q_proj: 8 } }, /rank_pattern is \{"q_proj":8\}/],
     [{ alpha_pattern: { q_proj: 8 } }, /alpha_pattern is/],
     [{ layers_to_transform: [1] }, /layers_to_transform is \[1\]/],
@@ -118,7 +124,7 @@ test("what is not computed is refused by name, never passed over", () => {
     [{ target_modules: [] }, /target_modules is a list/],
     [{ target_modules: ["nowhere"] }, /adapter_config\.json: target_modules: \["nowhere"\] matches no linear layer/],
     [{ target_modules: "(" }, /adapter_config\.json: target_modules: "\(" is not a regular expression/],
-    [{ use_dora: true, r: -1 }, /r is -1.*\n.*use_dora is true/],
+    [{ use_dora: true, r: -1 }, /r is -1.*\n.*use_qalora is true/],
   ];
   for (const [i, [change, pattern]] of cases.entries()) {
     const dir = copyWith(GOLDEN_ADAPTER, join(scratch, `refused-${i}`), { [CONFIG]: change });

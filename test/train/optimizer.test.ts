@@ -76,9 +76,13 @@ test("the flat vectors: decayed parameters first, every number back in its place
   ]);
   const layout = layoutOf(shapes);
   assert.deepEqual(
-    [layout.slots.map(({ name, start, end }) => `${name} ${start}-${end}`), layout.decayEnd, layout.size],
-    [["a.weight 0-6", "b.weight 6-8", "a.bias 8-10", "norm.weight 10-11"], 8, 11],
+    [layout.slots.map(({ name, start, end }) => `${name} ${start}-${end}`), layout.size],
+    [["a.weight 0-6", "b.weight 6-8", "a.bias 8-10", "norm.weight 10-11"], 11],
   );
+  assert.deepEqual(layout.ranges, [
+    { start: 0, end: 8, isDecayed: true, rate: "llm" },
+    { start: 8, end: 11, isDecayed: false, rate: "llm" },
+  ]);
   const values = new Map(
     [...shapes].map(([name, shape], i) => [
       name,
