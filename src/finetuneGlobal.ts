@@ -5,10 +5,11 @@ import { checkPictures } from "./app/checkPictures.ts";
 import { encodeAll } from "./app/encodeAll.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
+import { saveSettings } from "./app/saveSettings.ts";
 import { readSplits, refuseOverlap, testUsers } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
-import { describeRun, fingerprint, packed, runOptions } from "./app/trainingRun.ts";
-import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig } from "./config.ts";
+import { describeRun, fingerprint, packed, refuseUnmeasured, runOptions } from "./app/trainingRun.ts";
+import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, trainSettingsText } from "./config.ts";
 import { PictureStore } from "./engine/pictures.ts";
 import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
@@ -17,8 +18,10 @@ import { trainablesOf } from "./model/trainables.ts";
 import { usableDevice } from "./runtime/probe.ts";
 import { writeArtifacts } from "./train/artifacts.ts";
 import { batchSource, oneARow } from "./train/batchSource.ts";
+import { prepareRunFolder } from "./train/checkpointFolders.ts";
 import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
-import { resumeRun, runTraining } from "./train/run.ts";
+import { resumeRun } from "./train/resume.ts";
+import { runTraining } from "./train/run.ts";
 import { copyRunRecord } from "./train/runRecord.ts";
 import { required, UserError } from "./utils/errors.ts";
 import { createLog } from "./utils/log.ts";
@@ -41,6 +44,8 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const validation = await encodeAll(splits.validation, model.processor, { ...data, split: "validation" });
   if (config.data !== null) await checkPictures([...splits.train, ...splits.validation, ...splits.test], data);
 
+  refuseUnmeasured(config, validation.length, ["eval_loss"]);
+  await prepareRunFolder(config.checkpointDir);
   const rows = config.packing ? packed(train) : oneARow(train);
 
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
@@ -51,7 +56,9 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
     const options = runOptions(config, { model, spec, signal, rows, log });
     log.line(await describeRun(engine, { rows }, options));
     if (values) await engine.setValues(values);
-    const resumed = config.resume === null ? null : await resumeRun(engine, config.resume, options);
+    const resuming = { ...options, anyway: config.resumeAnyway };
+    const resumed = config.resume === null ? null : await resumeRun(engine, config.resume, resuming);
+    await saveSettings(config.checkpointDir, trainSettingsText(config));
     await writeArtifacts(join(config.checkpointDir, "artifacts"), model.checkpoint, spec);
 
     const { imageTokenId, videoTokenId, padTokenId, vision } = model.processor;
@@ -61,7 +68,7 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
       trainsVision: trainsVision(trainablesOf(model.checkpoint, spec)),
     };
     const batches = { train: batchSource(rows, batching), validation: batchSource(oneARow(validation), batching) };
-    await runTraining(engine, { ...batches, validationExamples: validation.length }, options, resumed);
+    await runTraining(engine, { ...batches, validationExamples: validation.length, scores: null }, options, resumed);
     log.line(`saved in ${config.checkpointDir}`);
     await copyRunRecord(config.checkpointDir, join(config.out, "global_agent"));
 

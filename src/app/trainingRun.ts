@@ -3,12 +3,14 @@ import { createHash } from "node:crypto";
 import type { Encoded } from "../collator.ts";
 import type { RemoteEngine } from "../engine/start.ts";
 import type { TrainableSpec } from "../model/trainables.ts";
+import type { MetricName } from "../train/best.ts";
 import type { LossNormalization } from "../train/loss.ts";
 import { packRows } from "../train/packing.ts";
 import { stepsPerEpoch } from "../train/plan.ts";
 import type { RunOptions } from "../train/run.ts";
 import type { ScheduleKind } from "../train/schedule.ts";
-import { required } from "../utils/errors.ts";
+import { required, UserError } from "../utils/errors.ts";
+import { isJsonObject, type JsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { elementCount } from "../utils/safetensors.ts";
 import type { Model } from "./model.ts";
@@ -30,6 +32,11 @@ export interface TrainingSettings {
   readonly saveSteps: number;
   readonly evalSteps: number;
   readonly keep: number;
+  readonly metricForBestModel: MetricName;
+  readonly loadBest: boolean;
+  readonly earlyStoppingPatience: number | null;
+  readonly earlyStoppingThreshold: number;
+  readonly onNonFinite: "stop" | "skip";
 }
 
 export interface RunContext {
@@ -70,7 +77,8 @@ export function planOf(settings: PlanSettings, rowLengths: readonly number[]) {
 }
 
 export function runOptions(settings: TrainingSettings, { model, spec, signal, rows, log }: RunContext): RunOptions {
-  const { checkpointDir, lossNormalization, saveSteps, evalSteps, keep } = settings;
+  const { checkpointDir, lossNormalization, saveSteps, evalSteps, keep, metricForBestModel, loadBest } = settings;
+  const { earlyStoppingPatience: patience, earlyStoppingThreshold: threshold, onNonFinite } = settings;
   const { plan, totalSteps } = planOf(settings, rows.map(rowLength));
   const { vision, video } = model.processor;
   const pixelBudget = {
@@ -83,12 +91,44 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ro
     saveSteps,
     evalSteps,
     keep,
-    trainer: { ...plan, lossNormalization, signal, schedule },
+    metricForBestModel,
+    loadBest,
+    earlyStopping: patience === null ? null : { patience, threshold },
+    trainer: { ...plan, lossNormalization, onNonFinite, signal, schedule },
     lora: spec.kind === "lora" ? spec.settings : null,
     source: { checkpoint: model.checkpoint, baseModel: model.name, pixelBudget },
-    runConfig: { ...settings, ...pixelBudget, examples: rows.flat().length, rows: rows.length, totalSteps },
+    runConfig: {
+      ...savedSettings(settings),
+      ...pixelBudget,
+      examples: rows.flat().length,
+      rows: rows.length,
+      totalSteps,
+    },
     log,
   };
+}
+
+/** Settings as run_config.json keeps them: a run that was resumed leaves the same bytes as one that was not. */
+function savedSettings(settings: object): JsonObject {
+  const { resume: _, resumeAnyway: __, ...kept }: JsonObject = { ...settings };
+  const { sources } = kept;
+  return isJsonObject(sources) ? { ...kept, sources: savedSettings(sources) } : kept;
+}
+
+/** @throws UserError where the run is to be judged by what will not be measured */
+export function refuseUnmeasured(
+  { metricForBestModel: metric, earlyStoppingPatience: patience }: TrainingSettings,
+  validationExamples: number,
+  measured: readonly string[],
+): void {
+  if (patience !== null && validationExamples === 0)
+    throw new UserError(
+      "--early-stopping-patience: there are no validation samples to tell when to stop; name some with --val-users, --val-data or --val-fraction, or leave it out",
+    );
+  if (!measured.includes(metric))
+    throw new UserError(
+      `--metric-for-best-model ${metric}: is not measured in this run, which measures ${measured.join(", ")}; choose one of these`,
+    );
 }
 
 /** One line about what is about to happen. */

@@ -3,7 +3,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf, UserError } from "../utils/errors.ts";
 import { writeWhole } from "../utils/files.ts";
-import { RUN_CONFIG } from "./checkpointStore.ts";
+import { RUN_CONFIG } from "./checkpointReader.ts";
 import { TRAINER_STATE } from "./trainerState.ts";
 
 /** Copies run_config.json and trainer_state.json of a run folder. @throws UserError naming the folder that cannot be written */

@@ -10,6 +10,8 @@ import { learningRate, type Schedule } from "./schedule.ts";
 export interface TrainerOptions extends PlanOptions {
   readonly schedule: Schedule;
   readonly lossNormalization: LossNormalization;
+  /** What follows a loss or gradient that is not finite: the run ends (without a word: that), or the step is left out. */
+  readonly onNonFinite?: "stop" | "skip";
   /** Set between two micro-batches, it ends training; the step under way is dropped. */
   readonly signal?: AbortSignal;
   /** Told after every micro-batch. */
@@ -28,8 +30,11 @@ export type BatchSource = (indices: readonly number[]) => Promise<ReadyBatch>;
 export interface StepReport {
   readonly step: number;
   readonly epoch: number;
+  /** Why the step was left out, the samples named; null where it was taken. */
+  readonly fault: string | null;
+  /** NaN where the step was left out. */
   readonly loss: number;
-  /** Before clipping. */
+  /** Before clipping; NaN where the step was left out. */
   readonly gradNorm: number;
   /** The rate that this step used. */
   readonly learningRate: number;
@@ -37,6 +42,8 @@ export interface StepReport {
   readonly tokens: number;
   /** Tokens that the loss counts. */
   readonly supervisedTokens: number;
+  /** Its samples. */
+  readonly ids: readonly string[];
   readonly elapsedMs: number;
   /** Share of the time in which the step waited for data. */
   readonly waitShare: number;
@@ -60,15 +67,17 @@ function* itemsOf(
 }
 
 /**
- * Trains from `doneSteps` to the schedule's end.
+ * Trains from `doneSteps`, of which `skippedSteps` were left out, to the schedule's end. Samples and learning rate follow
+ * the step, AdamW's bias corrections the updates that were made.
  * @throws Interrupted when the signal is set: the state is that after the last reported step
- * @throws UserError when a loss or gradient is not finite, naming the examples
+ * @throws UserError when a loss or gradient is not finite, naming the samples: at once, or after too many in a row
  */
 export async function* trainSteps(
   engine: RemoteEngine,
   source: BatchSource,
   options: TrainerOptions,
   doneSteps = 0,
+  skippedSteps = 0,
 ): AsyncGenerator<StepReport> {
   const ready = mapAhead(
     itemsOf(options, doneSteps),
@@ -76,7 +85,18 @@ export async function* trainSteps(
     async ({ plan, microBatch, indices }): Promise<Item> => ({ plan, microBatch, batch: await source(indices) }),
   );
   try {
-    yield* stepsOf(engine, ready, options);
+    let skipped = skippedSteps;
+    let inARow = 0;
+    for await (const under of stepsOf(engine, ready, options)) {
+      const report = await finish(engine, under, under.plan.step - skipped, options);
+      inARow = report.fault === null ? 0 : inARow + 1;
+      if (report.fault !== null) skipped++;
+      if (inARow >= MOST_SKIPPED)
+        throw new UserError(
+          `step ${report.step}: ${inARow} steps in a row had to be left out, the last because ${report.fault}; a lower --lr or a smaller --max-grad-norm may help, from an older checkpoint`,
+        );
+      yield report;
+    }
   } catch (error) {
     await engine.clearGradients().catch(() => undefined); // of the step that was broken off; a dead engine has none
     throw error;
@@ -85,23 +105,39 @@ export async function* trainSteps(
   }
 }
 
+/** So many steps left out one after another are no matter of single samples. */
+const MOST_SKIPPED = 10;
+
+/** A step whose micro-batches have all been run, or need not be. */
+interface GatheredStep {
+  readonly plan: StepPlan;
+  readonly outputs: readonly StepOutput[];
+  readonly ids: readonly string[];
+  readonly tokens: number;
+  /** Why it cannot be taken, or null. */
+  readonly fault: string | null;
+  readonly clock: { readonly start: number; readonly waited: number };
+}
+
+const NOTHING_YET: Pick<GatheredStep, "outputs" | "ids" | "tokens" | "fault"> = {
+  ...{ outputs: [], ids: [], tokens: 0, fault: null },
+};
+
 async function* stepsOf(
   engine: RemoteEngine,
   ready: AsyncGenerator<Item>,
   options: TrainerOptions,
-): AsyncGenerator<StepReport> {
+): AsyncGenerator<GatheredStep> {
   const clock = { start: performance.now(), waited: 0 };
-  let step: { outputs: StepOutput[]; ids: string[]; tokens: number } = { outputs: [], ids: [], tokens: 0 };
+  let step = NOTHING_YET;
   for (let next = await timed(clock, () => ready.next()); !next.done; next = await timed(clock, () => ready.next())) {
-    const { plan, microBatch, batch } = next.value;
+    const { plan, microBatch } = next.value;
     if (options.signal?.aborted) throw new Interrupted(`stopped before step ${plan.step} was done`);
-    step.outputs.push(await accumulate(engine, next.value, options));
-    step.ids.push(...batch.ids);
-    step.tokens += batch.segmentIds.reduce((count, segment) => count + Number(segment >= 0), 0);
+    step = await gathered(engine, step, next.value, options);
     options.onMicroBatch?.({ step: plan.step, done: microBatch + 1, of: plan.microBatches.length });
     if (microBatch + 1 < plan.microBatches.length) continue;
-    yield await finish(engine, { plan, ...step, clock }, options);
-    step = { outputs: [], ids: [], tokens: 0 };
+    yield { plan, ...step, clock };
+    step = NOTHING_YET;
     Object.assign(clock, { start: performance.now(), waited: 0 });
   }
 }
@@ -113,6 +149,36 @@ async function timed<T>(clock: { waited: number }, wait: () => Promise<T>): Prom
   return value;
 }
 
+/** The step with one more micro-batch. After a fault nothing more of it is computed. */
+async function gathered(
+  engine: RemoteEngine,
+  { outputs, ids, tokens, fault }: typeof NOTHING_YET,
+  item: Item,
+  options: TrainerOptions,
+): Promise<typeof NOTHING_YET> {
+  const { batch, plan } = item;
+  const seen = {
+    ids: [...ids, ...batch.ids],
+    tokens: tokens + batch.segmentIds.reduce((count, segment) => count + Number(segment >= 0), 0),
+  };
+  if (fault !== null) return { outputs, fault, ...seen };
+  const output = await accumulate(engine, item, options);
+  if (Number.isFinite(output.lossSum)) return { outputs: [...outputs, output], fault, ...seen };
+  return {
+    outputs,
+    fault: faultOf(plan, `the loss is ${output.lossSum} on ${batch.ids.join(", ")}`, options),
+    ...seen,
+  };
+}
+
+/** @returns what is wrong with the step  @throws UserError where that ends the run */
+function faultOf(plan: StepPlan, fault: string, { onNonFinite }: TrainerOptions): string {
+  if (onNonFinite === "skip") return fault;
+  throw new UserError(
+    `step ${plan.step}: ${fault}; a lower --lr may help, or the samples are damaged; --on-non-finite skip leaves such steps out`,
+  );
+}
+
 async function accumulate(
   engine: RemoteEngine,
   { plan, microBatch, batch }: Item,
@@ -121,45 +187,50 @@ async function accumulate(
   const { ids, ...feeds } = batch;
   const count = scoredTokens(batch.labels, batch.length);
   if (count === 0) throw new UserError(`step ${plan.step}: no token to train on in ${ids.join(", ")}`);
-  const output = await engine.accumulate(feeds, {
+  return await engine.accumulate(feeds, {
     weight: normalizations[lossNormalization].weight(count),
     dropoutSeed: dropoutSeed(seed, plan.step, microBatch),
   });
-  if (!Number.isFinite(output.lossSum))
-    throw new UserError(
-      `step ${plan.step}: the loss is ${output.lossSum} on ${ids.join(", ")}; a lower --lr may help, or the samples are damaged`,
-    );
-  return output;
 }
 
-interface FinishedStep {
-  readonly plan: StepPlan;
-  readonly outputs: readonly StepOutput[];
-  readonly ids: readonly string[];
-  readonly tokens: number;
-  readonly clock: { readonly start: number; readonly waited: number };
-}
-
+/** @param update how many updates there are with this one */
 async function finish(
   engine: RemoteEngine,
-  { plan, outputs, ids, tokens, clock }: FinishedStep,
+  { plan, outputs, ids, tokens, fault, clock }: GatheredStep,
+  update: number,
   options: TrainerOptions,
 ): Promise<StepReport> {
   const rate = learningRate(options.schedule, plan.step - 1);
-  const total = normalizations[options.lossNormalization].total(outputs);
-  const gradNorm = await engine.update({ total, learningRate: rate, step: plan.step });
-  if (!Number.isFinite(gradNorm))
-    throw new UserError(`step ${plan.step}: the gradient is not finite on ${ids.join(", ")}; a lower --lr may help`);
+  const { gradNorm, ...taken } = await take(engine, { plan, outputs, ids, fault }, { update, rate }, options);
   const elapsedMs = performance.now() - clock.start;
   return {
     step: plan.step,
     epoch: plan.epoch,
-    loss: normalizedLoss(options.lossNormalization, outputs),
+    fault: taken.fault,
+    loss: taken.fault === null ? normalizedLoss(options.lossNormalization, outputs) : Number.NaN,
     gradNorm,
     learningRate: rate,
     tokens,
     supervisedTokens: outputs.reduce((sum, { tokenCount }) => sum + tokenCount, 0),
+    ids,
     elapsedMs,
     waitShare: clock.waited / elapsedMs,
   };
+}
+
+/** Follows the gradient, unless the step has a fault or the gradient turns out to be none. */
+async function take(
+  engine: RemoteEngine,
+  { plan, outputs, ids, fault }: Pick<GatheredStep, "plan" | "outputs" | "ids" | "fault">,
+  { update, rate }: { update: number; rate: number },
+  options: TrainerOptions,
+): Promise<{ gradNorm: number; fault: string | null }> {
+  if (fault !== null) {
+    await engine.clearGradients();
+    return { gradNorm: Number.NaN, fault };
+  }
+  const total = normalizations[options.lossNormalization].total(outputs);
+  const gradNorm = await engine.update({ total, learningRate: rate, step: update });
+  if (Number.isFinite(gradNorm)) return { gradNorm, fault: null };
+  return { gradNorm: Number.NaN, fault: faultOf(plan, `the gradient is not finite on ${ids.join(", ")}`, options) };
 }

@@ -17,15 +17,9 @@ import { trainableShapes } from "../../src/model/layers.ts";
 import { EMBED, FINAL_NORM } from "../../src/model/parameters.ts";
 import { type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
 import { readAdapter } from "../../src/train/adapterFiles.ts";
-import {
-  type CheckpointContents,
-  type CheckpointSource,
-  listCheckpoints,
-  loadCheckpoint,
-  pruneCheckpoints,
-  saveCheckpoint,
-  saveFinal,
-} from "../../src/train/checkpointStore.ts";
+import { listCheckpoints, pruneCheckpoints } from "../../src/train/checkpointFolders.ts";
+import { type CheckpointContents, loadCheckpoint } from "../../src/train/checkpointReader.ts";
+import { type CheckpointSource, saveCheckpoint, saveFinal } from "../../src/train/checkpointStore.ts";
 import { readTrainerState, trainerState, writeTrainerState } from "../../src/train/trainerState.ts";
 import { float32ToBf16 } from "../../src/utils/bf16.ts";
 import { UserError } from "../../src/utils/errors.ts";
@@ -78,7 +72,7 @@ test("an adapter's checkpoint: what is loaded is what was saved, and saving it a
   assert.equal(dir, join(scratch, "lora", "checkpoint-7"));
   assert.deepEqual(readdirSync(join(scratch, "lora")), ["checkpoint-7"]);
   assert.deepEqual(readdirSync(dir).sort(), [
-    ...["README.md", "adapter_config.json", "adapter_model.safetensors", ...PROCESSOR.slice(0, 2)],
+    ...["README.md", "SHA256SUMS", "adapter_config.json", "adapter_model.safetensors", ...PROCESSOR.slice(0, 2)],
     ...["optimizer.safetensors", "preprocessor_config.json", "run_config.json", "tokenizer.json"],
     ...["tokenizer_config.json", "trainer_state.json"],
   ]);
@@ -238,10 +232,15 @@ test("pruning keeps the newest and the protected, and clears away what was left 
   newFolder(runDir, "checkpoint-70"); // broken, so none of ours to judge
   assert.match(listCheckpoints(runDir).skipped.at(-1)?.reason ?? "", /saving it was cut short/);
 
-  assert.deepEqual(await pruneCheckpoints(runDir, 2, [join(runDir, "checkpoint-9")]), ["checkpoint-10"]);
+  assert.deepEqual(await pruneCheckpoints(runDir, 3, [join(runDir, "checkpoint-9")]), ["checkpoint-10"]);
   const left = ["checkpoint-30", "checkpoint-40", basename(live), "checkpoint-70", "checkpoint-9"];
   assert.deepEqual(readdirSync(runDir).sort(), left);
-  assert.deepEqual(await pruneCheckpoints(runDir, 1), ["checkpoint-30", "checkpoint-9"]);
+  assert.deepEqual(
+    await pruneCheckpoints(runDir, 1, ["checkpoint-9"]),
+    ["checkpoint-30"],
+    "the best stays, and the newest",
+  );
+  assert.deepEqual(await pruneCheckpoints(runDir, 1), ["checkpoint-9"]);
   assert.deepEqual(await pruneCheckpoints(join(scratch, "nowhere"), 1), []);
 });
 
@@ -273,7 +272,8 @@ test("a full disk (here a limit on the size of files) is told as such, and the c
   const before = filesOf(join(runDir, "checkpoint-1"));
   const script = [
     'process.on("SIGXFSZ", () => {});',
-    'const { saveCheckpoint, loadCheckpoint } = await import("./src/train/checkpointStore.ts");',
+    'const { saveCheckpoint } = await import("./src/train/checkpointStore.ts");',
+    'const { loadCheckpoint } = await import("./src/train/checkpointReader.ts");',
     'const { openCheckpoint } = await import("./src/model/checkpoint.ts");',
     `const source = { checkpoint: openCheckpoint("${TINY}"), baseModel: null, pixelBudget: {} };`,
     `const contents = loadCheckpoint(${JSON.stringify(join(runDir, "checkpoint-1"))});`,

@@ -1,0 +1,111 @@
+/** Checkpoints read back: all that is needed to go on as if nothing had happened. */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
+import type { LoraSettings } from "../model/lora.ts";
+import { UserError } from "../utils/errors.ts";
+import { type JsonObject, readJsonObject } from "../utils/json.ts";
+import { readFloat32, readHeader, type TensorEntry } from "../utils/safetensors.ts";
+import { readAdapterConfig } from "./adapterConfig.ts";
+import { openAdapterWeights } from "./adapterFiles.ts";
+import type { NamedArrays, ReplicaState } from "./replica.ts";
+import { readTrainerState, TRAINER_STATE, type TrainerState } from "./trainerState.ts";
+
+export const OPTIMIZER = "optimizer.safetensors";
+export const RUN_CONFIG = "run_config.json";
+
+export type Shapes = ReadonlyMap<string, readonly number[]>;
+
+/** What a run leaves behind: weights, and how they came about. */
+export interface RunResult {
+  /** Null where whole parameters were trained. */
+  readonly lora: LoraSettings | null;
+  /** Trained parameters by Hugging Face or PEFT name. */
+  readonly values: NamedArrays;
+  readonly shapes: Shapes;
+  readonly trainerState: TrainerState;
+  /** All settings of the run. */
+  readonly runConfig: JsonObject;
+}
+
+/** All that is needed to go on as if nothing had happened. */
+export interface CheckpointContents extends RunResult, ReplicaState {
+  /** How far the run is in its data and what else it needs to know: plain data of the caller's. */
+  readonly cursor: JsonObject;
+}
+
+/** What optimizer.safetensors holds: an adapter's own file has its float32 values, a model's may have rounded ones. */
+export type Group = "master" | "exp_avg" | "exp_avg_sq";
+
+type Entries = ReadonlyMap<string, TensorEntry>;
+
+interface Saved extends Omit<CheckpointContents, keyof ReplicaState> {
+  readonly entries: Readonly<Record<keyof ReplicaState, Entries>>;
+}
+
+/** Reads all but the tensors themselves. @throws UserError when something is missing, cut off or at odds */
+export function openSaved(dir: string): Saved {
+  const { state, cursor } = readTrainerState(dir);
+  const runConfig = readJsonObject(join(dir, RUN_CONFIG), "it holds the settings of the run");
+  const optimizer = tensorsOf(join(dir, OPTIMIZER));
+  const group = (name: Group): Entries => groupOf(optimizer, name);
+  const isModel = group("master").size > 0;
+  if (isModel) for (const file of weightFiles(openCheckpoint(dir))) tensorsOf(file);
+  const lora = isModel ? null : readAdapterConfig(dir);
+  const values = isModel ? group("master") : tensorsOf(openAdapterWeights(dir).file);
+  const entries = { values, expAvg: group("exp_avg"), expAvgSq: group("exp_avg_sq") };
+  refuseOdd(dir, values, entries.expAvg, entries.expAvgSq);
+  const shapes = new Map([...values].map(([name, { shape }]) => [name, shape]));
+  if (!cursor) throw new UserError(`${join(dir, TRAINER_STATE)}: was not written by this program`);
+  return { lora, shapes, trainerState: state, runConfig, cursor, entries };
+}
+
+const weightFiles = ({ tensors }: Checkpoint): Set<string> => new Set([...tensors.values()].map(({ file }) => file));
+
+/** A file's tensors; nothing may follow the last of them. */
+function tensorsOf(file: string): Entries {
+  const { tensors } = readHeader(file);
+  const end = Math.max(...[...tensors.values()].map(({ offset, byteLength }) => offset + byteLength));
+  const { size } = statSync(file);
+  if (tensors.size > 0 && size !== end) throw new UserError(`${file}: has ${size} bytes, its header says ${end}`);
+  return tensors;
+}
+
+function groupOf(tensors: Entries, group: Group): Entries {
+  const prefix = `${group}.`;
+  const inGroup = [...tensors].filter(([name]) => name.startsWith(prefix));
+  return new Map(inGroup.map(([name, entry]) => [name.slice(prefix.length), entry]));
+}
+
+function refuseOdd(dir: string, values: Entries, ...moments: readonly Entries[]): void {
+  const written = (entries: Entries): string =>
+    [...entries]
+      .map(([name, { dtype, shape }]) => `${name} ${dtype} ${shape}`)
+      .sort()
+      .join();
+  if (values.size === 0 || moments.some((entries) => written(entries) !== written(values)))
+    throw new UserError(`${join(dir, OPTIMIZER)}: its parameters are not those of the weights beside it`);
+}
+
+/**
+ * Reads a checkpoint back.
+ * @param shapes what trains in this run: a checkpoint of other parameters is refused
+ * @throws UserError naming the file that is broken, or the parameter that does not fit
+ */
+export function loadCheckpoint(dir: string, shapes?: Shapes): CheckpointContents {
+  const { entries, ...rest } = openSaved(dir);
+  if (shapes) refuseOthers(dir, rest.shapes, shapes);
+  const read = (found: Entries): NamedArrays => new Map([...found].map(([name, entry]) => [name, readFloat32(entry)]));
+  return { ...rest, values: read(entries.values), expAvg: read(entries.expAvg), expAvgSq: read(entries.expAvgSq) };
+}
+
+function refuseOthers(dir: string, saved: Shapes, wanted: Shapes): void {
+  const other = [...new Set([...wanted.keys(), ...saved.keys()])].find(
+    (name) => saved.get(name)?.join() !== wanted.get(name)?.join(),
+  );
+  if (other === undefined) return;
+  const say = (shape: readonly number[] | undefined): string => (shape ? `[${shape}]` : "nothing");
+  throw new UserError(
+    `${dir}: does not fit this run: "${other}" is ${say(saved.get(other))} in the checkpoint and ${say(wanted.get(other))} here; use the model and the settings that it was saved with`,
+  );
+}
