@@ -4,8 +4,9 @@ import { answerUsers } from "./app/answer.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
+import { saveSettings } from "./app/saveSettings.ts";
 import { readTest } from "./app/splits.ts";
-import { describeConfig, PIXEL_CAP, parseEvalConfig } from "./config.ts";
+import { describeConfig, evalSettingsText, PIXEL_CAP, parseEvalConfig } from "./config.ts";
 import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { usableDevice } from "./runtime/probe.ts";
@@ -23,12 +24,14 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const users = await readTest({ ...config, log }, config.users);
   if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
 
+  const dir = join(config.out, "qwen3_vanilla");
+  await saveSettings(dir, evalSettingsText(config));
   const thread = startEngine({ modelDir: model.dir, device, trainable: { kind: "none" } });
   try {
     const weights = { base: checkpointIdentity(model.checkpoint) };
     await answerUsers(thread.remote, model, users, {
       ...config,
-      dir: join(config.out, "qwen3_vanilla"),
+      dir,
       weights,
       log,
       signal,
