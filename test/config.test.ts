@@ -85,7 +85,13 @@ test("the defaults of training", () => {
     saveSteps: 1000,
     evalSteps: 1000,
     keep: 3,
+    metricForBestModel: "eval_loss",
+    loadBest: true,
+    earlyStoppingPatience: null,
+    earlyStoppingThreshold: 0,
+    onNonFinite: "stop",
     resume: null,
+    resumeAnyway: false,
     users: null,
     parse: "compatible",
     maxNewTokens: null,
@@ -127,7 +133,7 @@ test("every flag of training reaches its field", () => {
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
       "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
-      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3",
+      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3",
   );
   const { sources, ...values } = config;
   assert.deepEqual(values, {
@@ -183,7 +189,13 @@ test("every flag of training reaches its field", () => {
     saveSteps: 10,
     evalSteps: 20,
     keep: 1,
-    resume: null,
+    metricForBestModel: "eval_accuracy",
+    loadBest: false,
+    earlyStoppingPatience: 2,
+    earlyStoppingThreshold: 0.01,
+    onNonFinite: "skip",
+    resume: "r",
+    resumeAnyway: true,
     users: [3, 1, 2],
     parse: "strict",
     maxNewTokens: 64,
@@ -197,7 +209,7 @@ test("every flag of training reaches its field", () => {
   const untouched = Object.entries(sources)
     .filter(([, source]) => source === "default")
     .map(([name]) => name);
-  assert.deepEqual(untouched, ["maxImageTokens", "valData", "valFraction", "epochs", "trainVision", "resume"]);
+  assert.deepEqual(untouched, ["maxImageTokens", "valData", "valFraction", "epochs", "trainVision"]);
   assert.equal(train("--train-vision --epochs 3").epochs, 3);
   assert.deepEqual(
     [train("--resume").resume, train("--resume d").resume, train("--resume --quiet").resume],
@@ -328,6 +340,8 @@ test("impossible combinations", () => {
     ["--base-quant int8", /^--base-quant needs --lora/],
     ["--lora --train-vision", /^--train-vision does not go with --lora/],
     ["--val-fraction 0.1 --val-data v", /^--val-users, --val-data and --val-fraction each/],
+    ["--resume-anyway", /^--resume-anyway needs --resume/],
+    ["--early-stopping-threshold 1", /^--early-stopping-threshold needs --early-stopping-patience/],
     ["--max-steps 3 --epochs 1", /^--epochs does not go with --max-steps/],
     ["--min-pixels 10 --max-pixels 9", /^--min-pixels is above --max-pixels/],
     ["--max-image-tokens 9 --max-pixels 9", /^--max-image-tokens does not go with --max-pixels/],

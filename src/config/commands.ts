@@ -73,6 +73,18 @@ const TWO_ENDS: Impossible<Pick<typeof PERSON, "maxSteps" | "epochs">> = {
   message: "--epochs does not go with --max-steps: each says when to stop; give one of the two",
 };
 
+const SAVING_ALONE: readonly Impossible<typeof CHECKPOINTS>[] = [
+  {
+    when: ({ resume, resumeAnyway }) => resumeAnyway && resume === null,
+    message: "--resume-anyway needs --resume: it says what to go on from; add it or leave --resume-anyway out",
+  },
+  {
+    when: ({ earlyStoppingPatience: patience }, given) => given("earlyStoppingThreshold") && patience === null,
+    message:
+      "--early-stopping-threshold needs --early-stopping-patience: without it nothing stops early; add it or leave the threshold out",
+  },
+];
+
 const NEEDS_SAMPLE: readonly Impossible<typeof ANSWERING>[] = (["temperature", "topP", "topK"] as const).map(
   (name) => ({
     when: ({ sample }, given) => given(name) && !sample,
@@ -118,6 +130,7 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
       message:
         "--train-vision does not go with --lora: LoRA leaves every base weight as it is; drop one of the two, or name vision layers in --lora-targets",
     },
+    ...SAVING_ALONE,
     TWO_ENDS,
   ],
 };
