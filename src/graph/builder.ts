@@ -56,6 +56,8 @@ export function builderOf(graph: Graph) {
       one("MatMul", [a, b], { transA, transB, alpha }),
     gemm: (a: Value, b: Value, c: Value, { transA = false, transB = false, alpha = 1 } = {}) =>
       one("Gemm", [a, b, c], { transA, transB, alpha }),
+    storedMatMul: (x: Value, weight: Value, { bias = null as Value | null, transposed = true } = {}) =>
+      one("StoredMatMul", bias ? [x, weight, bias] : [x, weight], { transposed }),
     reduceSum: reduce("ReduceSum"),
     reduceMean: reduce("ReduceMean"),
     softmax: unary("Softmax"),

@@ -1,6 +1,7 @@
 /** What a graph costs to run, read off its nodes: arithmetic, numbers moved, and the most bytes that are alive at once. */
 import { type Dim, lengthOf, mulDims, sizeOf } from "./dim.ts";
 import type { Graph, Node, NodeOf, Value } from "./graph.ts";
+import { MOST_AT_ONCE } from "./storedMatMul.ts";
 
 /** Lengths of the symbols: `{ B: 1, T: 1103, N: 25, M: 966 }`. */
 export type Lengths = Readonly<Record<string, number>>;
@@ -43,6 +44,7 @@ export function costOf(graph: Graph): (lengths: Lengths) => Cost {
     const values = product === null ? [...node.inputs, ...node.outputs] : node.inputs.filter(isFixed);
     if (product !== null) (node.inputs[0]?.shape.length === 2 ? matrix : batched).add(product, 2);
     if (!isView(node)) for (const value of values) addBytes(moved, node, value);
+    moved.add(convertedBytes(node), 2); // written, and read by the product
     if (node.op === "FusedAttention") moved.add(scoresOf(node), BYTES.float32); // never stored, but made one by one
   }
   return (lengths) => ({
@@ -75,8 +77,18 @@ function addBytes(moved: Polynomial, node: Node, value: Value): void {
   moved.add(sizeOf(shape ?? []), passes * BYTES[value.dtype]);
 }
 
+/** Bytes of the float32 copy that a product of a weight stored in less makes and forgets; of large ones, of a part. */
+function convertedBytes(node: Node): number {
+  if (node.op !== "StoredMatMul" || node.inputs[1].dtype === "float32") return 0;
+  return BYTES.float32 * lengthOf(sizeOf(node.inputs[1].shape), {});
+}
+
 /** The multiplications of a matrix product; null for other operations. */
 function productOf(node: Node): Dim | null {
+  if (node.op === "StoredMatMul") {
+    const [x] = node.inputs;
+    return mulDims(sizeOf(node.outputs[0]?.shape ?? []), x.shape[1] ?? 1);
+  }
   if (node.op === "MatMul" || node.op === "Gemm") {
     const [a] = node.inputs;
     const inner = a.shape[a.shape.length - (node.attrs.transA ? 2 : 1)] ?? 1;
@@ -122,7 +134,7 @@ export function peakBytes(graph: Graph, lengths: Lengths): number {
       else alive += bytes;
       sizes.set(value.name, bytes);
     }
-    peak = Math.max(peak, alive);
+    peak = Math.max(peak, alive + Math.min(convertedBytes(node), BYTES.float32 * MOST_AT_ONCE));
     for (const name of [...dying, ...node.outputs.map((value) => value.name)]) {
       if ((lastUse.get(name) ?? i) > i) continue;
       alive -= sizes.get(name) ?? 0;

@@ -203,6 +203,10 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
   ],
   MatMul: (ops, grad, { inputs, attrs }, needs) => productGradients(ops, grad, inputs, attrs, needs),
   Gemm: (ops, grad, { inputs, attrs }, needs) => [...productGradients(ops, grad, inputs, attrs, needs), grad],
+  StoredMatMul: (ops, grad, { inputs: [, weight], attrs: { transposed } }, needs) => {
+    if (needs[1]) throw new InternalError(`gradient of StoredMatMul: ${weight.name} is not frozen`);
+    return [needs[0] ? ops.storedMatMul(grad, weight, { transposed: !transposed }) : null, null, grad];
+  },
   ReduceSum: (ops, grad, { inputs: [x], attrs: { axes } }) => [ops.expand(withKeptAxes(ops, grad, x, axes), x.shape)],
   ReduceMean: (ops, grad, { inputs: [x], attrs: { axes } }) => {
     const count = divDims(sizeOf(axes.map((axis) => required(x.shape[axis], "axis"))), 1);

@@ -2,57 +2,14 @@
 import { type Dim, factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType, NodeOf } from "./graph.ts";
 import type { Op } from "./ops.ts";
-
-export type Attribute = number | string | readonly number[] | { readonly float: number };
-
-/** What an operation may use while it is written down. Names are names of ONNX values. */
-export interface Writer {
-  node(
-    opType: string,
-    inputs: readonly string[],
-    outputs: readonly string[],
-    attributes?: Readonly<Record<string, Attribute>>,
-    domain?: string,
-  ): void;
-  /** A node with one output of a fresh name. */
-  value(
-    opType: string,
-    inputs: readonly string[],
-    attributes?: Readonly<Record<string, Attribute>>,
-    domain?: string,
-  ): string;
-  constant(data: readonly number[], shape: readonly number[], dtype: DType): string;
-  /** The length of a symbolic dimension at run time, as int64 [1], read off an input that has it. */
-  symbol(name: string): string;
-  /** Computes once whatever `make` computes for this key. */
-  once(key: string, make: () => string): string;
-}
-
-const MICROSOFT = "com.microsoft";
-export const ONNX_DTYPES: Readonly<Record<DType, number>> = {
-  float32: 1,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  uint32: 12,
-  bfloat16: 16,
-};
-
-type Lowering<O extends Op> = (
-  w: Writer,
-  node: NodeOf<O>,
-  inputs: readonly string[],
-  outputs: readonly string[],
-) => void;
+import { storedMatMul } from "./storedMatMul.ts";
+import { type Attribute, int64s, type Lowering, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
 
 /** An operation that is one ONNX node of the same meaning. */
 const plain =
   (opType: string, attributes: Readonly<Record<string, Attribute>> = {}, domain?: string) =>
   (w: Writer, _: unknown, inputs: readonly string[], outputs: readonly string[]): void =>
     w.node(opType, inputs, outputs, attributes, domain);
-
-const int64s = (w: Writer, data: readonly number[]): string => w.constant(data, [data.length], "int64");
 
 /** One dimension as int64 [1]. */
 function dimension(w: Writer, dim: Dim): string {
@@ -196,6 +153,7 @@ const lowerings: { readonly [O in Op]: Lowering<O> } = {
   MatMul: matMul,
   Gemm: (w, { attrs: { transA, transB, alpha } }, inputs, outputs) =>
     w.node("Gemm", inputs, outputs, { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } }),
+  StoredMatMul: storedMatMul,
   ReduceSum: reduction("ReduceSum"),
   ReduceMean: reduction("ReduceMean"),
   Softmax: plain("Softmax", { axis: -1 }),

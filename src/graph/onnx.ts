@@ -2,8 +2,9 @@
 import { InternalError, required } from "../utils/errors.ts";
 import { factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType, Graph, Node, Value } from "./graph.ts";
-import { type Attribute, lower, ONNX_DTYPES, type Writer } from "./lowering.ts";
+import { lower } from "./lowering.ts";
 import { Message } from "./protobuf.ts";
+import { type Attribute, ONNX_DTYPES, type Writer } from "./writer.ts";
 
 const IR_VERSION = 10;
 const ONNX_OPSET = 21; // Gelu needs 20, and every runtime since 1.20 reads 21

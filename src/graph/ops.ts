@@ -41,6 +41,14 @@ export interface Ops {
     inputs: readonly [a: Value, b: Value, c: Value];
     attrs: { readonly transA: boolean; readonly transB: boolean; readonly alpha: number };
   };
+  /**
+   * x W^T (+ bias) for a frozen W [out, in], or x W (transposed: false), x being a matrix. W stays as it is stored: where
+   * that is less than float32, a float32 copy of it, or of a part at a time, lives only while this product is computed.
+   */
+  StoredMatMul: {
+    inputs: readonly [x: Value, weight: Value] | readonly [x: Value, weight: Value, bias: Value];
+    attrs: { readonly transposed: boolean };
+  };
   ReduceSum: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };
   ReduceMean: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };
   /** Over the last axis. */

@@ -57,6 +57,27 @@ function matMul([a, b]: readonly [Value, Value], { transA, transB }: AttrsOf<"Ma
   return [{ dtype: a.dtype, shape: [...a.shape.slice(0, -2), rows, columns] }];
 }
 
+function storedMatMul(
+  [x, weight, bias]: InputsOf<"StoredMatMul">,
+  { transposed }: AttrsOf<"StoredMatMul">,
+): Inferred[] {
+  const [rows, inner] = x.shape;
+  const [columns, innerW] = transposed ? weight.shape : weight.shape.toReversed();
+  const fits =
+    x.shape.length === 2 &&
+    weight.shape.length === 2 &&
+    inner === innerW &&
+    isFloat(weight) &&
+    (!bias || (sameShape(bias.shape, [columns as Dim]) && isOneDtype([x, bias])));
+  if (!fits)
+    throw new ShapeError(
+      "StoredMatMul",
+      `x [rows, in], a weight ${transposed ? "[out, in]" : "[in, out]"} and perhaps a bias [out]`,
+      bias ? [x, weight, bias] : [x, weight],
+    );
+  return [{ dtype: x.dtype, shape: [rows as Dim, columns as Dim] }];
+}
+
 const isAxisOf = (x: Value, axis: number): boolean => Number.isInteger(axis) && axis >= 0 && axis < x.shape.length;
 
 function reduced([x]: readonly [Value], { axes, keepdims }: AttrsOf<"ReduceSum">): Inferred[] {
@@ -115,6 +136,7 @@ const rules: { [O in Op]: Rule<O> } = {
       throw new ShapeError("Gemm", "matrices, and a c that broadcasts to their product", [a, b, c]);
     return product;
   },
+  StoredMatMul: storedMatMul,
   ReduceSum: reduced,
   ReduceMean: reduced,
   Softmax: unary("Softmax"),

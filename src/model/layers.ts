@@ -43,6 +43,12 @@ export function trainableShapes(
 
 const DTYPES: Partial<Record<TensorDtype, DType>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
+/** Parameters of a product. */
+interface ProductNames {
+  readonly weight: string;
+  readonly bias: string | null;
+}
+
 /** Builds the layers of one graph. Parameters appear in the graph when a layer first asks for them. */
 export class LayerBuilder {
   readonly ops: Builder;
@@ -89,13 +95,12 @@ export class LayerBuilder {
   /** y = x W^T + b + s dropout(x) A^T B^T for x [rows, in], s = alpha / r; DoRA: see `dora` */
   linear(name: string, x: Value): Value {
     const { hasBias } = required(this.#linears.get(name), `linear layer ${name}`);
-    const bias = hasBias ? this.parameter(`${name}.bias`) : null;
-    return this.#adapted(name, x, this.parameter(`${name}.weight`), bias);
+    return this.#adapted(name, x, { weight: `${name}.weight`, bias: hasBias ? `${name}.bias` : null });
   }
 
   /** The head's weight is the embedding's where the two are tied; its adapter, if any, is its own. */
   head(x: Value, tiedTo: string | null): Value {
-    return tiedTo === null ? this.linear("lm_head", x) : this.#adapted("lm_head", x, this.parameter(tiedTo), null);
+    return tiedTo === null ? this.linear("lm_head", x) : this.#adapted("lm_head", x, { weight: tiedTo, bias: null });
   }
 
   layerNorm(name: string, x: Value): Value {
@@ -106,9 +111,20 @@ export class LayerBuilder {
     return this.ops.rmsNorm(x, this.parameter(`${name}.weight`), this.architecture.text.rmsNormEps);
   }
 
-  #adapted(name: string, x: Value, weight: Value, bias: Value | null): Value {
+  /** x W^T + b, W read as a matrix of this shape. Frozen weights stay as they are stored. */
+  matrixProduct(x: Value, { weight, bias }: ProductNames, shape?: readonly number[]): Value {
+    const { ops } = this;
+    const added = bias === null ? null : this.parameter(bias);
+    const entry = required(this.#checkpoint.tensors.get(weight), `parameter ${weight}`);
+    if (!this.#trainables.full.has(weight))
+      return ops.storedMatMul(x, this.#stored(entry, shape ?? entry.shape), { bias: added });
+    const fed = this.parameter(weight, shape);
+    return added ? ops.gemm(x, fed, added, { transB: true }) : ops.matMul(x, fed, { transB: true });
+  }
+
+  #adapted(name: string, x: Value, names: ProductNames): Value {
     const module = this.#adapters.get(name);
-    if (!module) return this.#plain(x, weight, bias);
+    if (!module) return this.matrixProduct(x, names);
     const { settings } = required(this.#trainables.lora, "lora");
     const { r, dropout, useDora } = settings;
     const { ops } = this;
@@ -118,14 +134,11 @@ export class LayerBuilder {
       b: this.#fed(module.keyB, [module.outFeatures, r]),
       scale: loraScale(settings),
     };
-    if (!useDora) return addLora(ops, seen, this.#plain(x, weight, bias), adapter);
+    if (!useDora) return addLora(ops, seen, this.matrixProduct(x, names), adapter);
+    const weight = this.parameter(names.weight);
     const magnitude = this.#fed(module.keyMagnitude, [module.outFeatures]);
     const adapted = dora(ops, { x, seen, weight }, { ...adapter, magnitude });
-    return bias ? ops.add(adapted, bias) : adapted;
-  }
-
-  #plain(x: Value, weight: Value, bias: Value | null): Value {
-    return bias ? this.ops.gemm(x, weight, bias, { transB: true }) : this.ops.matMul(x, weight, { transB: true });
+    return names.bias ? ops.add(adapted, this.parameter(names.bias)) : adapted;
   }
 
   #dropout(x: Value, rate: number): Value {

@@ -48,12 +48,11 @@ function embedPatches(layers: LayerBuilder, { pixelValues, positionIndices, posi
   const { hiddenSize } = architecture.vision;
   const [images, patches, width] = pixelValues.shape as readonly [Dim, Dim, number];
   // the kernel is as large as its stride, so the convolution is a matrix product
-  const kernel = layers.parameter(`${VISUAL}.patch_embed.proj.weight`, [hiddenSize, width]);
-  const embedded = ops.gemm(
+  const kernel = `${VISUAL}.patch_embed.proj`;
+  const embedded = layers.matrixProduct(
     ops.reshape(pixelValues, [mulDims(images, patches), width]),
-    kernel,
-    layers.parameter(`${VISUAL}.patch_embed.proj.bias`),
-    { transB: true },
+    { weight: `${kernel}.weight`, bias: `${kernel}.bias` },
+    [hiddenSize, width],
   );
   const neighbours = layers.rowsOf(`${VISUAL}.pos_embed.weight`, positionIndices); // [P, 4, Dv]
   const position = ops.reduceSum(ops.mul(neighbours, ops.reshape(positionWeights, [patches, 4, 1])), [1]); // [P, Dv]

@@ -58,6 +58,19 @@ test("what follows from weights alone is computed when a session opens, not in a
   assert.deepEqual(weightMemory(graph), { mapped: new Map(), copiedBytes: 512 });
 });
 
+test("a weight stored in less than float32 is copied for its product alone", () => {
+  const file = { location: "w", offset: 0, byteLength: 256 };
+  const graph = new Graph("g");
+  const ops = builderOf(graph);
+  const w = graph.weight({ name: "w", dtype: "bfloat16", shape: [16, 8], ...file });
+  const y = ops.storedMatMul(graph.input("x", "float32", ["T", 8]), w); // [T, 16]
+  graph.output("z", ops.storedMatMul(y, w, { transposed: false })); // [T, 8]
+  assert.equal(peakBytes(graph, { T: 10 }), 4 * 16 * 10 + 4 * 8 * 10 + 512);
+  const cost = costOf(graph)({ T: 10 });
+  assert.deepEqual([cost.matrixFlops, cost.movedBytes], [2 * 2 * 10 * 16 * 8, 2 * (256 + 2 * 512)]);
+  assert.deepEqual(weightMemory(graph), { mapped: new Map([["w", 256]]), copiedBytes: 0 });
+});
+
 test("the training graph of LoRA costs what its layers do", () => {
   const checkpoint = openCheckpoint(TINY_MODEL);
   const { text } = checkpoint.architecture;
@@ -97,7 +110,7 @@ test("the training graph of LoRA costs what its layers do", () => {
   assert.equal(matrixFlops, all - firstInput);
 });
 
-test("weights are counted once, and in float32 too where they are stored in less", () => {
+test("weights are counted once; of those stored in less than float32, small ones are copied and matrices are not", () => {
   const f32 = openCheckpoint(TINY_MODEL);
   const held = weightMemory(visionGraph(f32).graph);
   const stored = [...f32.tensors.values()].filter(({ name }) => name.startsWith("model.visual."));
@@ -109,9 +122,12 @@ test("weights are counted once, and in float32 too where they are stored in less
   const bf16 = openCheckpoint("test/fixtures/sharded-bf16/model");
   const cast = weightMemory(visionGraph(bf16).graph);
   const pictures = [...bf16.tensors.values()].filter(({ name }) => name.startsWith("model.visual."));
-  const table = "model.visual.pos_embed.weight"; // only rows of it are taken
-  const total = (name: (name: string) => boolean): number =>
-    pictures.filter((one) => name(one.name)).reduce((sum, { byteLength }) => sum + byteLength, 0);
-  assert.deepEqual([...cast.mapped], [[table, total((name) => name === table)]]);
-  assert.equal(cast.copiedBytes, 2 * total((name) => name !== table));
+  const isMatrix = (one: { readonly shape: readonly number[] }): boolean => one.shape.length > 1;
+  const matrices = pictures.filter(isMatrix).map(({ name, byteLength }) => [name, byteLength] as const);
+  assert.deepEqual([...cast.mapped].sort(), matrices.sort());
+  const small = pictures.filter((one) => !isMatrix(one));
+  assert.equal(
+    cast.copiedBytes,
+    small.reduce((sum, { byteLength }) => sum + 2 * byteLength, 0),
+  );
 });

@@ -156,6 +156,13 @@ const cases: Readonly<Record<string, Case>> = {
     shapes: [[2, 3], [3, 4], [4]],
     build: (ops, [a, b, c]) => ops.gemm(a as Value, b as Value, c as Value),
   },
+  StoredMatMul: {
+    shapes: [[2, 3], [4]],
+    build: (ops, [x, bias]) => {
+      const w = ops.graph.constant([1, -2, 3, 0.5, 0.25, -1, 2, 2, -0.5, 1, 0, -3], [4, 3]);
+      return ops.storedMatMul(ops.storedMatMul(x as Value, w, { bias: bias as Value }), w, { transposed: false });
+    },
+  },
   ReduceSum: { shapes: [[2, 3, 2]], build: (ops, [x]) => ops.reduceSum(x as Value, [0, 2]) },
   ReduceMean: { shapes: [[2, 3]], build: (ops, [x]) => ops.reduceMean(x as Value, [1], true) },
   Softmax: { shapes: [[2, 5]], build: (ops, [x]) => ops.softmax(x as Value) },

@@ -1,0 +1,48 @@
+/** How operations are written in ONNX: what a lowering is given, and what it may say. */
+import type { DType, NodeOf } from "./graph.ts";
+import type { Op } from "./ops.ts";
+
+export type Attribute = number | string | readonly number[] | { readonly float: number };
+
+/** What an operation may use while it is written down. Names are names of ONNX values. */
+export interface Writer {
+  node(
+    opType: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    attributes?: Readonly<Record<string, Attribute>>,
+    domain?: string,
+  ): void;
+  /** A node with one output of a fresh name. */
+  value(
+    opType: string,
+    inputs: readonly string[],
+    attributes?: Readonly<Record<string, Attribute>>,
+    domain?: string,
+  ): string;
+  constant(data: readonly number[], shape: readonly number[], dtype: DType): string;
+  /** The length of a symbolic dimension at run time, as int64 [1], read off an input that has it. */
+  symbol(name: string): string;
+  /** Computes once whatever `make` computes for this key. */
+  once(key: string, make: () => string): string;
+}
+
+export const MICROSOFT = "com.microsoft";
+export const ONNX_DTYPES: Readonly<Record<DType, number>> = {
+  float32: 1,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  uint32: 12,
+  bfloat16: 16,
+};
+
+export type Lowering<O extends Op> = (
+  w: Writer,
+  node: NodeOf<O>,
+  inputs: readonly string[],
+  outputs: readonly string[],
+) => void;
+
+export const int64s = (w: Writer, data: readonly number[]): string => w.constant(data, [data.length], "int64");
