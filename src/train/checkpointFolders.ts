@@ -119,6 +119,15 @@ export async function pruneCheckpoints(
   return old;
 }
 
+/** Deletes every checkpoint: what the run made of them is enough. @throws UserError when one cannot be deleted */
+export async function removeCheckpoints(runDir: string): Promise<void> {
+  try {
+    for (const { name } of checkpointNames(runDir)) await removeFolder(join(runDir, name));
+  } catch (cause) {
+    throw new UserError(`${runDir}: checkpoints could not be deleted: ${messageOf(cause)}`, { cause });
+  }
+}
+
 /** @param names newest first */
 function namesToDelete(names: readonly string[], keep: number, safe: ReadonlySet<string>): string[] {
   const excess = Math.max(0, names.length - Math.max(keep, names.filter((name) => safe.has(name)).length));

@@ -35,6 +35,8 @@ const FREE_SETTINGS = new Set([
   "topP",
   "topK",
   "evalBatchSize",
+  "base", // a path: what lay there is told apart by its weights
+  "saveAdapters",
   "sources",
 ]);
 
@@ -90,11 +92,19 @@ async function newestIn(runDir: string, log: Log): Promise<string> {
   );
 }
 
+/** Settings that change the arithmetic and differ, one sentence each. @param free others that may differ too */
+export function changedSettings(saved: JsonObject, now: JsonObject, free: readonly string[] = []): string[] {
+  const names = new Set([...Object.keys(saved), ...Object.keys(now)]);
+  return [...names]
+    .filter((name) => !FREE_SETTINGS.has(name) && !free.includes(name))
+    .filter((name) => JSON.stringify(saved[name]) !== JSON.stringify(now[name]))
+    .map((name) => `${name}: ${said(saved[name])} there, ${said(now[name])} here`);
+}
+
 function refuseChanges(dir: string, saved: JsonObject, { runConfig: now, anyway, log }: ResumeOptions): void {
-  const names = [...new Set([...Object.keys(saved), ...Object.keys(now)])].filter((name) => !FREE_SETTINGS.has(name));
-  const changed = names.filter((name) => JSON.stringify(saved[name]) !== JSON.stringify(now[name]));
+  const changed = changedSettings(saved, now);
   if (changed.length === 0) return;
-  const lines = changed.map((name) => `  ${name}: ${said(saved[name])} there, ${said(now[name])} here`).join("\n");
+  const lines = changed.map((line) => `  ${line}`).join("\n");
   if (!anyway)
     throw new UserError(
       `${dir}: was trained with other settings; give the same flags to go on, or --resume-anyway\n${lines}`,

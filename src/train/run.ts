@@ -7,7 +7,7 @@ import type { JsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { formatDuration, type ProgressFields, startProgress } from "../utils/progress.ts";
 import { bestOf, evaluationsWithoutGain, hasEvaluation, type MetricName } from "./best.ts";
-import { checkpointName, pruneCheckpoints } from "./checkpointFolders.ts";
+import { checkpointName, pruneCheckpoints, removeCheckpoints } from "./checkpointFolders.ts";
 import { loadCheckpoint, type RunResult } from "./checkpointReader.ts";
 import { type CheckpointSource, saveCheckpoint, saveFinal } from "./checkpointStore.ts";
 import { bestCheckpoint, newStanding, noteStep, type Standing, stateOf } from "./standing.ts";
@@ -247,7 +247,7 @@ class Run {
     else if (keep > 0) await pruneCheckpoints(runDir, keep, this.#protected()); // a run that was killed may not have come to it
     const missing = this.#options.loadBest ? await this.#loadBest() : null;
     await saveFinal(runDir, await this.#result(), source);
-    if (keep === 0) await pruneCheckpoints(runDir, 0);
+    if (keep === 0) await removeCheckpoints(runDir);
     if (missing !== null) throw new UserError(`${missing}; ${runDir} holds the last step instead`);
   }
 
