@@ -40,9 +40,11 @@ export const checkpointsAbove = (runDir: string, step: number): string[] =>
 
 /** Notes a step. @returns what was marked about it: a warning, or null */
 export function noteStep(standing: Standing, report: StepReport): string | null {
-  const { step, epoch, loss, gradNorm, learningRate, tokens, supervisedTokens, ids, fault } = report;
+  const { step, epoch, loss, gradNorm, learningRate, otherRates, tokens, supervisedTokens, ids, fault } = report;
   Object.assign(standing, { step, epoch, tokens: standing.tokens + tokens });
-  const row = { step, epoch, learning_rate: learningRate, num_tokens: standing.tokens };
+  const others = Object.entries(otherRates).map(([part, rate]) => [`learning_rate_${part}`, rate]);
+  const rates = { learning_rate: learningRate, ...Object.fromEntries(others) };
+  const row = { step, epoch, ...rates, num_tokens: standing.tokens };
   if (fault !== null) {
     standing.skipped++;
     standing.history.push({ ...row, skipped: fault });

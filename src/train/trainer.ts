@@ -5,10 +5,14 @@ import { mapAhead } from "../utils/ahead.ts";
 import { Interrupted, UserError } from "../utils/errors.ts";
 import { type LossNormalization, normalizations, normalizedLoss, type StepOutput, scoredTokens } from "./loss.ts";
 import { dropoutSeed, type PlanOptions, planSteps, type StepPlan } from "./plan.ts";
+import { type Rates, ratesAt } from "./rates.ts";
+import type { StepChange } from "./replica.ts";
 import { learningRate, type Schedule } from "./schedule.ts";
 
 export interface TrainerOptions extends PlanOptions {
   readonly schedule: Schedule;
+  /** Peaks of the parts of the model that learn at another rate than the schedule's. */
+  readonly otherPeaks?: Rates;
   readonly lossNormalization: LossNormalization;
   /** What follows a loss or gradient that is not finite: the run ends (without a word: that), or the step is left out. */
   readonly onNonFinite?: "stop" | "skip";
@@ -38,6 +42,8 @@ export interface StepReport {
   readonly gradNorm: number;
   /** The rate that this step used. */
   readonly learningRate: number;
+  /** The rates that differ from it, by the part of the model that follows them. */
+  readonly otherRates: Rates;
   /** All tokens of the step, padding left out. */
   readonly tokens: number;
   /** Tokens that the loss counts. */
@@ -200,8 +206,11 @@ async function finish(
   update: number,
   options: TrainerOptions,
 ): Promise<StepReport> {
-  const rate = learningRate(options.schedule, plan.step - 1);
-  const { gradNorm, ...taken } = await take(engine, { plan, outputs, ids, fault }, { update, rate }, options);
+  const rates = {
+    learningRate: learningRate(options.schedule, plan.step - 1),
+    otherRates: ratesAt(options.schedule, options.otherPeaks ?? {}, plan.step - 1),
+  };
+  const { gradNorm, ...taken } = await take(engine, { plan, outputs, ids, fault }, { step: update, ...rates }, options);
   const elapsedMs = performance.now() - clock.start;
   return {
     step: plan.step,
@@ -209,7 +218,7 @@ async function finish(
     fault: taken.fault,
     loss: taken.fault === null ? normalizedLoss(options.lossNormalization, outputs) : Number.NaN,
     gradNorm,
-    learningRate: rate,
+    ...rates,
     tokens,
     supervisedTokens: outputs.reduce((sum, { tokenCount }) => sum + tokenCount, 0),
     ids,
@@ -222,7 +231,7 @@ async function finish(
 async function take(
   engine: RemoteEngine,
   { plan, outputs, ids, fault }: Pick<GatheredStep, "plan" | "outputs" | "ids" | "fault">,
-  { update, rate }: { update: number; rate: number },
+  change: Omit<StepChange, "total">,
   options: TrainerOptions,
 ): Promise<{ gradNorm: number; fault: string | null }> {
   if (fault !== null) {
@@ -230,7 +239,7 @@ async function take(
     return { gradNorm: Number.NaN, fault };
   }
   const total = normalizations[options.lossNormalization].total(outputs);
-  const gradNorm = await engine.update({ total, learningRate: rate, step: update });
+  const gradNorm = await engine.update({ total, ...change });
   if (Number.isFinite(gradNorm)) return { gradNorm, fault: null };
   return { gradNorm: Number.NaN, fault: faultOf(plan, `the gradient is not finite on ${ids.join(", ")}`, options) };
 }

@@ -124,7 +124,7 @@ test("what is not computed is refused by name, never passed over", () => {
     [{ target_modules: [] }, /target_modules is a list/],
     [{ target_modules: ["nowhere"] }, /adapter_config\.json: target_modules: \["nowhere"\] matches no linear layer/],
     [{ target_modules: "(" }, /adapter_config\.json: target_modules: "\(" is not a regular expression/],
-    [{ use_dora: true, r: -1 }, /r is -1.*\n.*use_qalora is true/],
+    [{ use_qalora: true, r: -1 }, /r is -1.*\n.*use_qalora is true/],
   ];
   for (const [i, [change, pattern]] of cases.entries()) {
     const dir = copyWith(GOLDEN_ADAPTER, join(scratch, `refused-${i}`), { [CONFIG]: change });
