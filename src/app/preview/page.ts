@@ -8,6 +8,7 @@ import { count } from "../../utils/count.ts";
 import { messageOf, UserError } from "../../utils/errors.ts";
 import { type Bin, binName } from "../../utils/histogram.ts";
 import { thumbnail } from "../../vision/thumbnail.ts";
+import { escaped, framed, jpegUri, tiles } from "../page/frame.ts";
 import { SCRIPT, STYLE } from "./pageAssets.ts";
 import { type Report, reportText } from "./report.ts";
 import { splitName } from "./summary.ts";
@@ -42,17 +43,9 @@ export async function pageOf(samples: readonly PageSample[], options: PageOption
     options.onSample?.(cards.length);
   }
   const splits = [...new Set(samples.map(({ facts }) => facts.split))];
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>${escaped(options.title)}</title>
-<style>${STYLE}</style>
-<header>
+  const body = `<header>
 <h1>${escaped(options.title)}</h1>
-${tiles(options)}
+${summaryTiles(options)}
 <div class="charts">
 ${chart("tokens a sample", options.report.summary.lengths)}
 ${chart("image tokens a sample", options.report.summary.imageTokens)}
@@ -71,21 +64,11 @@ ${chart("image tokens a sample", options.report.summary.imageTokens)}
 </nav>
 <main>
 ${cards.join("\n")}
-</main>
-<script>${SCRIPT}</script>
-</html>
-`;
+</main>`;
+  return framed({ title: options.title, style: STYLE, body, script: SCRIPT });
 }
 
-export const escaped = (text: string): string =>
-  text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;")
-    .replaceAll("'", "&#39;");
-
-function tiles({ report, total }: PageOptions): string {
+function summaryTiles({ report, total }: PageOptions): string {
   const { splits } = report.summary;
   const sum = (of: (split: (typeof splits)[number]) => number): number => splits.reduce((all, one) => all + of(one), 0);
   const tokens = sum((one) => one.tokens);
@@ -99,8 +82,7 @@ function tiles({ report, total }: PageOptions): string {
     ["in two splits", count(report.overlaps.length)],
     ["unusable", count(report.faults.length)],
   ];
-  const tile = ([name, value]: readonly [string, string]): string => `<div><dt>${name}</dt><dd>${value}</dd></div>`;
-  return `<dl>${shown.map(tile).join("")}</dl>`;
+  return tiles(shown);
 }
 
 function chart(title: string, bins: readonly Bin[]): string {
@@ -156,6 +138,5 @@ function figure(
   const [width, height] = [original.width, original.height].map((side) => Math.max(1, Math.round(side * scale)));
   const dot = point ? `<i class="dot" style="left:${point[0] / 10}%;top:${point[1] / 10}%"></i>` : "";
   const caption = `${original.width} x ${original.height}${point ? ` · click at ${point[0]}, ${point[1]}` : ""}`;
-  const data = Buffer.from(jpeg).toString("base64");
-  return `<figure><div><img loading="lazy" width="${width}" height="${height}" alt="" src="data:image/jpeg;base64,${data}">${dot}</div><figcaption>${caption}</figcaption></figure>`;
+  return `<figure><div><img loading="lazy" width="${width}" height="${height}" alt="" src="${jpegUri(jpeg)}">${dot}</div><figcaption>${caption}</figcaption></figure>`;
 }
