@@ -35,6 +35,7 @@ export async function runEntry(
   };
   process.on("SIGINT", stop);
   process.on("SIGTERM", stop);
+  process.on("SIGXFSZ", () => undefined); // a file over the limit of its size is then an error of writing, and told as such
   try {
     await main(argv, { signal: controller.signal });
   } catch (thrown) {

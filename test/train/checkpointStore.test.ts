@@ -17,7 +17,12 @@ import { trainableShapes } from "../../src/model/layers.ts";
 import { EMBED, FINAL_NORM } from "../../src/model/parameters.ts";
 import { type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
 import { readAdapter } from "../../src/train/adapterFiles.ts";
-import { listCheckpoints, pruneCheckpoints } from "../../src/train/checkpointFolders.ts";
+import {
+  listCheckpoints,
+  newestCheckpoint,
+  prepareRunFolder,
+  pruneCheckpoints,
+} from "../../src/train/checkpointFolders.ts";
 import { type CheckpointContents, loadCheckpoint } from "../../src/train/checkpointReader.ts";
 import { type CheckpointSource, saveCheckpoint, saveFinal } from "../../src/train/checkpointStore.ts";
 import { readTrainerState, trainerState, writeTrainerState } from "../../src/train/trainerState.ts";
@@ -202,6 +207,53 @@ for (const [about, damage, reason] of [
     assert.throws(() => loadCheckpoint(join(runDir, "checkpoint-30")), refused(reason));
   });
 }
+
+test("the newest whose every byte is as it was saved is gone on from, and what was skipped is told", async () => {
+  const runDir = copyWith(await goodRun, join(scratch, "bits"));
+  const found = (step: number) => ({ dir: join(runDir, `checkpoint-${step}`), step });
+  assert.deepEqual(await newestCheckpoint(runDir), { newest: found(30), skipped: [] });
+  const flip = (file: string, at: number): void => {
+    const bytes = readFileSync(file);
+    bytes[bytes.length - at] = (bytes[bytes.length - at] ?? 0) ^ 4;
+    writeFileSync(file, bytes);
+  };
+  flip(join(runDir, "checkpoint-30/optimizer.safetensors"), 2_000); // of the same length, so only the sum tells
+  const { newest, skipped } = await newestCheckpoint(runDir);
+  assert.deepEqual([newest, skipped.map(({ dir }) => dir)], [found(10), [join(runDir, "checkpoint-30")]]);
+  assert.match(skipped[0]?.reason ?? "", /checkpoint-30\/optimizer\.safetensors: damaged: its SHA-256 is/);
+  cutOff("optimizer.safetensors")(join(runDir, "checkpoint-10"));
+  flip(join(runDir, "checkpoint-9/run_config.json"), 6);
+  const none = await newestCheckpoint(runDir);
+  assert.deepEqual(
+    [none.newest, none.skipped.map(({ dir }) => basename(dir)).sort()],
+    [null, ["checkpoint-10", "checkpoint-30", "checkpoint-9"]],
+  );
+});
+
+test("a folder is made ready: leavings of killed runs go, and one that cannot be written is refused at once", async () => {
+  const runDir = copyWith(await goodRun, join(scratch, "ready"));
+  const ended = spawnSync(process.execPath, ["-e", ""]).pid;
+  cpSync(join(runDir, "checkpoint-9"), join(runDir, `checkpoint-31.tmp-${ended}`), { recursive: true });
+  writeFileSync(join(newFolder(runDir, "artifacts"), `training_model.onnx.tmp-${ended}`), "half");
+  await prepareRunFolder(runDir);
+  assert.deepEqual(readdirSync(runDir).sort(), ["artifacts", "checkpoint-10", "checkpoint-30", "checkpoint-9"]);
+  assert.deepEqual(readdirSync(join(runDir, "artifacts")), []);
+  writeFileSync(join(scratch, "no-folder"), "");
+  await assert.rejects(
+    prepareRunFolder(join(scratch, "no-folder/run")),
+    refused(/no-folder\/run: the run cannot write/),
+  );
+});
+
+test("checkpoints of another run are put aside before the first of this one stands, and go with the next clearing", async () => {
+  const runDir = copyWith(await goodRun, join(scratch, "superseded"));
+  await saveCheckpoint(runDir, adapterAt(5), sourceOf(tiny), ["checkpoint-30", "checkpoint-10", "checkpoint-9"]);
+  const aside = ["earlier-checkpoint-10", "earlier-checkpoint-30", "earlier-checkpoint-9"];
+  assert.deepEqual(readdirSync(runDir).sort(), ["checkpoint-5", ...aside]);
+  assert.deepEqual((await newestCheckpoint(runDir)).newest?.step, 5);
+  await pruneCheckpoints(runDir, 3);
+  assert.deepEqual(readdirSync(runDir), ["checkpoint-5"]);
+});
 
 test("a model's checkpoint without one of its weight files is skipped", async () => {
   const runDir = join(scratch, "full-damaged");

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { IGNORE } from "../../src/collator.ts";
 import type { RemoteEngine } from "../../src/engine/start.ts";
 import { isVision } from "../../src/model/parameters.ts";
+import { dropoutSeed } from "../../src/train/plan.ts";
 import type { NamedArrays } from "../../src/train/replica.ts";
 import { type BatchSource, type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
 import { Interrupted, UserError } from "../../src/utils/errors.ts";
@@ -152,6 +153,81 @@ test("a loss that is no number ends the run and names the examples", async () =>
     train(engine, { shuffle: false, batchSize: 2 }),
     (error: Error) =>
       error instanceof UserError && /^step 1: the loss is NaN on .*:1, .*:2; a lower --lr/.test(error.message),
+  );
+});
+
+/** An engine whose losses (or gradients) of some micro-batches are made no numbers. */
+function faultyEngine(engine: RemoteEngine, faults: Readonly<Record<string, "loss" | "gradient">>): RemoteEngine {
+  let at = { update: 0, microBatch: 0 };
+  return new Proxy(engine, {
+    get: (target, method) => {
+      if (method === "accumulate")
+        return async (...args: Parameters<RemoteEngine["accumulate"]>) => {
+          const output = await target.accumulate(...args);
+          const isFaulty = faults[`${at.update}.${at.microBatch++}`] === "loss";
+          return isFaulty ? { ...output, lossSum: Number.POSITIVE_INFINITY } : output;
+        };
+      if (method === "clearGradients" || method === "update") {
+        const fault = faults[`${at.update}`];
+        at = { update: at.update + 1, microBatch: 0 };
+        if (method === "update" && fault === "gradient")
+          return async () => {
+            await target.clearGradients();
+            return Number.NaN;
+          };
+      }
+      return Reflect.get(target, method);
+    },
+  });
+}
+
+test("skipping: a step with such a loss or gradient is left out, and the rest is as if its samples had not been", async () => {
+  const [plain, faulty] = [await loraEngine(), await loraEngine()];
+  const options = { shuffle: false, accumulation: 2, onNonFinite: "skip" } as const;
+  const schedule = { kind: "constant", peak: 1e-2, warmupSteps: 0, totalSteps: 4 } as const;
+  const reports = await train(faultyEngine(faulty, { "1.1": "loss", "2": "gradient" }), { ...options, schedule });
+  assert.deepEqual(
+    reports.map(({ step, fault }) => [step, fault?.replaceAll(/\S*train\.jsonl/g, "") ?? null]),
+    [
+      [1, null],
+      [2, "the loss is Infinity on :4"],
+      [3, "the gradient is not finite on :5, :6"],
+      [4, null],
+    ],
+  );
+  assert.deepEqual(
+    reports.map(({ loss, gradNorm }) => [Number.isNaN(loss), Number.isNaN(gradNorm)]),
+    [
+      [false, false],
+      [true, true],
+      [true, true],
+      [false, false],
+    ],
+  );
+  // the same updates, with the same dropout, made by hand: the fourth step is AdamW's second
+  const { source } = batchesOf(tiny, plain);
+  for (const [update, indices, step] of [
+    [1, [0, 1], 1],
+    [2, [6, 7], 4],
+  ] as const) {
+    let total = 0;
+    for (const [microBatch, index] of indices.entries()) {
+      const { ids: _, ...batch } = await source([index]);
+      const seed = dropoutSeed(OPTIONS.seed, step, microBatch);
+      total += (await plain.accumulate(batch, { weight: 1, dropoutSeed: seed })).tokenCount;
+    }
+    await plain.update({ total, learningRate: 1e-2, step: update });
+  }
+  assert.deepEqual(await faulty.state(), await plain.state());
+});
+
+test("skipping ends where nothing but such steps is left", async () => {
+  const engine = await loraEngine();
+  await engine.setValues(new Map([...adapterOf(tiny)].map(([name, v]) => [name, v.map(() => Number.NaN)])));
+  const schedule = { ...OPTIONS.schedule, totalSteps: 40 };
+  await assert.rejects(
+    train(engine, { schedule, onNonFinite: "skip" }),
+    /^UserError: step 10: 10 steps in a row had to be left out, the last because the loss is NaN on .*jsonl:/,
   );
 });
 
