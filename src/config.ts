@@ -9,6 +9,8 @@ import {
   PERSON_COMMAND,
   type PREVIEW,
   PREVIEW_COMMAND,
+  type SAVED,
+  SAVED_COMMAND,
   TRAIN_COMMAND,
   type TRAINING,
 } from "./config/commands.ts";
@@ -43,6 +45,12 @@ export type TrainConfig = Omit<Values<typeof TRAINING>, "lr" | "warmupSteps" | "
   readonly checkpointDir: string;
   readonly trainVision: boolean;
 } & Parsed<typeof TRAINING>;
+
+/** Settings of `evalCheckpoint`. `model` is the base of an adapter, null for what the adapter says. */
+export type SavedConfig = Values<typeof SAVED> & {
+  /** What is evaluated. */
+  readonly path: string;
+} & Omit<Parsed<typeof SAVED>, "sources"> & { readonly sources: Parsed<typeof SAVED>["sources"] & { path: Source } };
 
 type ByModel = keyof typeof PERSON_BY_MODEL.embedded;
 
@@ -97,6 +105,13 @@ export function parseEvalConfig(argv: readonly string[]): EvalConfig {
 }
 
 /** @throws UserError naming all faults, or HelpRequested */
+export function parseSavedConfig(argv: readonly string[]): SavedConfig {
+  const { values, ...read } = parseCommand(SAVED_COMMAND, argv);
+  const sources = { path: "flag" as const, ...sourcesOf(values, read, {}) };
+  return deepFrozen({ devices: read.first, path: read.operand, ...values, sources });
+}
+
+/** @throws UserError naming all faults, or HelpRequested */
 export function parsePersonConfig(argv: readonly string[]): PersonConfig {
   const { values, ...read } = parseCommand(PERSON_COMMAND, argv);
   const learning = PERSON_BY_MODEL[values.model === null ? "embedded" : "other"];
@@ -127,7 +142,7 @@ function sourcesOf<S extends Settings>(
 
 const EMBEDDED_DEFAULT = "embedded-model default" satisfies Source;
 
-type AnyConfig = TrainConfig | EvalConfig | PersonConfig;
+type AnyConfig = TrainConfig | EvalConfig | PersonConfig | SavedConfig;
 
 const devicesText = ({ devices }: AnyConfig): string => devices.map(deviceName).join(",");
 

@@ -6,6 +6,7 @@ import { loadProcessor, type Processor } from "../processor.ts";
 import { type HubOptions, resolveModelDir } from "../utils/hub.ts";
 import type { Log } from "../utils/log.ts";
 import { type PixelBudget, readVisionSettings } from "../vision/settings.ts";
+import { readVideoBudget } from "../vision/videoBudget.ts";
 import { type GenerationDefaults, readGeneration } from "./generation.ts";
 
 export const EMBEDDED_MODEL = resolve(import.meta.dirname, "../../assets/tiny-qwen3vl");
@@ -28,6 +29,8 @@ export interface ModelOptions {
   readonly maxVideoPixels: number | null;
   /** Where --max-pixels is not given, the checkpoint's own budget is cut to this. */
   readonly pixelCap: number;
+  /** Folder of an adapter or model whose own pixel budget counts, uncapped; absent or null: the model's, with the cap. */
+  readonly savedBudget?: string | null;
   readonly log: Log;
 }
 
@@ -47,19 +50,22 @@ export async function planModel({ model, log, ...limits }: ModelOptions): Promis
   return { dir, name: model, checkpoint, processor, ...readGeneration(dir, processor, log.warn) };
 }
 
-function pixelBudget(dir: string, limits: Omit<ModelOptions, "model" | "log">): PixelBudget {
+function pixelBudget(dir: string, { savedBudget = null, ...limits }: Omit<ModelOptions, "model" | "log">): PixelBudget {
   const minPixels = limits.minPixels ?? undefined;
-  const own = readVisionSettings(dir, { minPixels });
+  const own = readVisionSettings(savedBudget ?? dir, { minPixels });
   const perToken = (own.patchSize * own.mergeSize) ** 2;
   const asked = limits.maxPixels ?? (limits.maxImageTokens === null ? null : limits.maxImageTokens * perToken);
+  const most = savedBudget === null ? Math.min(own.maxPixels, limits.pixelCap) : own.maxPixels;
+  const video = savedBudget === null ? null : readVideoBudget(savedBudget, own);
   return {
-    minPixels,
-    maxPixels: asked ?? Math.max(own.minPixels, Math.min(own.maxPixels, limits.pixelCap)),
-    maxVideoPixels: limits.maxVideoPixels ?? undefined,
+    minPixels: savedBudget === null ? minPixels : own.minPixels,
+    maxPixels: asked ?? Math.max(own.minPixels, most),
+    minVideoPixels: video?.minPixels,
+    maxVideoPixels: limits.maxVideoPixels ?? video?.maxPixels,
   };
 }
 
-async function fetchModel(model: string, log: Log, options: HubOptions = {}): Promise<string> {
+export async function fetchModel(model: string, log: Log, options: HubOptions = {}): Promise<string> {
   let shown = 0;
   return resolveModelDir(model, {
     ...options,

@@ -3,6 +3,7 @@ import type { Checkpoint } from "../model/checkpoint.ts";
 import { initialValues } from "../model/initialValues.ts";
 import type { LoraSettings } from "../model/lora.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import { refuseOtherBase } from "../train/adapterBase.ts";
 import { readAdapter } from "../train/adapterFiles.ts";
 import type { NamedArrays } from "../train/replica.ts";
 import { UserError } from "../utils/errors.ts";
@@ -49,6 +50,7 @@ const newSettings = ({ loraR, loraAlpha, loraDropout, loraTargets }: StartOption
 
 /** Rank, scale and targets are the adapter's own; what is dropped while it trains on is this run's affair. */
 function fromAdapter(dir: string, options: StartOptions, checkpoint: Checkpoint): StartingPoint {
+  refuseOtherBase(dir, checkpoint);
   const { settings, values } = readAdapter(dir, checkpoint);
   const { sources, loraR, loraAlpha, loraTargets, loraDropout } = options;
   const asked = {

@@ -3,10 +3,12 @@ import { createHash } from "node:crypto";
 import type { Encoded } from "../collator.ts";
 import type { RemoteEngine } from "../engine/start.ts";
 import type { TrainableSpec } from "../model/trainables.ts";
+import { BASE_DIGEST, weightsDigest } from "../train/adapterBase.ts";
 import type { MetricName } from "../train/best.ts";
 import type { LossNormalization } from "../train/loss.ts";
 import { packRows } from "../train/packing.ts";
 import { stepsPerEpoch } from "../train/plan.ts";
+import type { NamedArrays } from "../train/replica.ts";
 import type { RunOptions } from "../train/run.ts";
 import type { ScheduleKind } from "../train/schedule.ts";
 import { required, UserError } from "../utils/errors.ts";
@@ -100,6 +102,7 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ro
     runConfig: {
       ...savedSettings(settings),
       ...pixelBudget,
+      [BASE_DIGEST]: weightsDigest(model.checkpoint),
       examples: rows.flat().length,
       rows: rows.length,
       totalSteps,
@@ -148,8 +151,10 @@ export async function describeRun(
 }
 
 /** What tells the trained weights from others, wherever they lie. */
-export async function fingerprint(engine: RemoteEngine): Promise<string> {
+export const fingerprint = async (engine: RemoteEngine): Promise<string> => digestOf((await engine.state()).values);
+
+export function digestOf(values: NamedArrays): string {
   const hash = createHash("sha256");
-  for (const [name, array] of (await engine.state()).values) hash.update(name).update(array);
+  for (const [name, array] of values) hash.update(name).update(array);
   return hash.digest("hex");
 }

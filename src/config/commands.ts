@@ -3,7 +3,7 @@ import type { Command, FirstWord, Impossible } from "../utils/command.ts";
 import { flagOf, type Settings } from "../utils/flags.ts";
 import { DATA, TRAINED_SAMPLES } from "./data.ts";
 import { type Device, readDevices } from "./devices.ts";
-import { ANSWERING, EVALUATION_AFTER } from "./evaluation.ts";
+import { ANSWERING, EVALUATION_AFTER, TARGET } from "./evaluation.ts";
 import { MODEL_AND_FILES, RUN } from "./files.ts";
 import { ADAPTER } from "./lora.ts";
 import { OPTIMIZATION } from "./optimizer.ts";
@@ -29,6 +29,20 @@ export const TRAINING = {
 
 export const EVALUATION = { ...COMMON, ...ANSWERING } satisfies Settings;
 
+const { checkpointDir: ____, ...READ_ONLY } = COMMON;
+
+/** Of what a run, or somebody else, has saved. */
+export const SAVED = {
+  ...READ_ONLY,
+  model: {
+    ...COMMON.model,
+    defaultText: "as the adapter says",
+    why: "base of the adapter, where it lies elsewhere by now",
+  },
+  ...TARGET,
+  ...ANSWERING,
+} satisfies Settings;
+
 const { lora: _, adapter: __, ...PERSON_ADAPTER } = ADAPTER;
 
 /** Personal agents are adapters, and what they start from is the global agent. */
@@ -53,12 +67,12 @@ const DEVICE: FirstWord<readonly Device[]> = {
   read: readDevices,
 };
 
-const PIXEL_ORDER: Impossible<typeof COMMON> = {
+const PIXEL_ORDER: Impossible<typeof DATA> = {
   when: ({ minPixels, maxPixels }) => minPixels !== null && maxPixels !== null && minPixels > maxPixels,
   message: "--min-pixels is above --max-pixels: no picture could meet both; raise the one or lower the other",
 };
 
-const TWO_BUDGETS: Impossible<typeof COMMON> = {
+const TWO_BUDGETS: Impossible<typeof DATA> = {
   when: ({ maxPixels, maxImageTokens }) => maxPixels !== null && maxImageTokens !== null,
   message: "--max-image-tokens does not go with --max-pixels: both say how large a picture may be; give one of the two",
 };
@@ -188,6 +202,26 @@ export const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
   ],
   first: DEVICE,
   settings: EVALUATION,
+  alternatives: ALTERNATIVES,
+  presetOf,
+  impossible: [PIXEL_ORDER, TWO_BUDGETS, ...NEEDS_SAMPLE],
+};
+
+export const SAVED_COMMAND: Command<typeof SAVED, readonly Device[]> = {
+  name: "evalCheckpoint",
+  about: "Evaluates what a run has saved, or any adapter or model, user by user.",
+  examples: [
+    "npx tsx src/evalCheckpoint.ts 0 checkpoints/global_agent_lora --u 1 10",
+    "npx tsx src/evalCheckpoint.ts cpu checkpoints/global_agent_lora/checkpoint-2000 --data users/ --limit 20",
+    "npx tsx src/evalCheckpoint.ts cpu my_peft_adapter --model Qwen/Qwen3-VL-2B-Instruct",
+    "npx tsx src/evalCheckpoint.ts cpu Qwen/Qwen3-VL-2B-Instruct --name qwen",
+  ],
+  first: DEVICE,
+  operand: {
+    name: "path",
+    about: "is the folder of a run, of a checkpoint-N, of a PEFT adapter or of a model, or a hub id.",
+  },
+  settings: SAVED,
   alternatives: ALTERNATIVES,
   presetOf,
   impossible: [PIXEL_ORDER, TWO_BUDGETS, ...NEEDS_SAMPLE],

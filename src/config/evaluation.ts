@@ -1,5 +1,5 @@
 /** Settings of answering and scoring. */
-import { choice, number, type Setting, type Settings, toggle, whole } from "../utils/flags.ts";
+import { choice, number, type Setting, type Settings, text, toggle, whole } from "../utils/flags.ts";
 import { USER_SPLIT } from "./splits.ts";
 import { readUsers } from "./words.ts";
 
@@ -66,4 +66,15 @@ export const ANSWERING = {
 /** Of training alone. */
 export const EVALUATION_AFTER = {
   eval: toggle({ group: "Evaluation", default: true, why: "train only: skip the evaluation at the end" }),
+} satisfies Settings;
+
+/** Of evalCheckpoint alone. */
+export const TARGET = {
+  name: text({
+    group: "Evaluation",
+    shown: "NAME",
+    default: null,
+    defaultText: "the last part of PATH",
+    why: "folder in --out for the answers",
+  }),
 } satisfies Settings;

@@ -1,5 +1,5 @@
 /**
- * A command: one optional word, a table of settings and the combinations that cannot be; parsed whole or refused whole.
+ * A command: one optional word, perhaps one that must be there, a table of settings and the combinations that cannot be; parsed whole or refused whole.
  * Flags go over a settings file, the file over a preset, that over the defaults.
  */
 import { messageOf, UserError } from "./errors.ts";
@@ -23,6 +23,12 @@ export interface FirstWord<T> {
   readonly read: (word: string) => T;
 }
 
+/** A word that must stand before the flags, behind the first. */
+export interface Operand {
+  readonly name: string;
+  readonly about: string;
+}
+
 /** Settings that every command has. */
 export interface StartSettings extends Settings {
   readonly config: Setting<string | null>;
@@ -34,6 +40,7 @@ export interface Command<S extends StartSettings, T> {
   readonly about: string;
   readonly examples: readonly string[];
   readonly first: FirstWord<T>;
+  readonly operand?: Operand;
   readonly settings: S;
   readonly impossible: readonly Impossible<S>[];
   readonly alternatives: Alternatives;
@@ -44,6 +51,8 @@ export interface Command<S extends StartSettings, T> {
 export interface CommandRead<S extends Settings, T> {
   readonly values: Values<S>;
   readonly first: T;
+  /** Empty where the command has none. */
+  readonly operand: string;
   readonly sources: { readonly [K in keyof S]: Source };
   readonly firstSource: Source;
 }
@@ -62,17 +71,25 @@ export function parseCommand<S extends StartSettings, T>(
   const preset = written.preset === null ? {} : command.presetOf(String(written.preset), written);
   const { values, sources } = layered(settings, [{ source: "preset", given: preset }, ...layers], alternatives);
 
-  const [flagWord, ...rest] = flags.positionals;
+  const { flagWord, operand, faults: wordFaults } = wordsOf(command, flags.positionals);
   const word = flagWord ?? file.first ?? undefined;
   const first = readFirst(command.first, word);
-  const faults = [...file.faults, ...flags.faults, ...first.faults];
-  if (rest.length > 0)
-    faults.push(`"${rest.join(" ")}": belongs to no flag; only the ${command.first.name} may stand alone`);
+  const faults = [...file.faults, ...flags.faults, ...first.faults, ...wordFaults];
   for (const { when, message } of command.impossible)
     if (when(values, (key) => sources[key] !== "default")) faults.push(message);
   if (faults.length > 0) throw new UserError(faultText(name, faults));
   const firstSource = word === undefined ? "default" : flagWord === undefined ? "file" : "flag";
-  return { values, first: first.value, sources, firstSource };
+  return { values, first: first.value, operand, sources, firstSource };
+}
+
+/** The last word is the operand, where there must be one: the first may be left out. */
+function wordsOf<S extends StartSettings, T>({ first, operand }: Command<S, T>, positionals: readonly string[]) {
+  const last = operand ? positionals.at(-1) : undefined;
+  const [flagWord, ...rest] = operand ? positionals.slice(0, -1) : positionals;
+  const may = operand ? `the ${first.name} and the ${operand.name}` : `the ${first.name}`;
+  const faults = rest.length > 0 ? [`"${rest.join(" ")}": belongs to no flag; only ${may} may stand alone`] : [];
+  if (operand && last === undefined) faults.push(`${operand.name}: missing; it ${operand.about}`);
+  return { flagWord, operand: last ?? "", faults };
 }
 
 const NO_FILE: SettingsFileRead = { given: {}, first: null, faults: [] };
@@ -99,13 +116,15 @@ export function commandHelp<S extends StartSettings, T>({
   name,
   about,
   first,
+  operand,
   settings,
   examples,
 }: Command<S, T>): string {
+  const words = [`[${first.name.toUpperCase()}]`, ...(operand ? [operand.name.toUpperCase()] : []), "[flags]"];
   return [
-    `Usage: npx tsx src/${name}.ts [${first.name.toUpperCase()}] [flags]`,
+    `Usage: npx tsx src/${name}.ts ${words.join(" ")}`,
     about,
-    `${first.name.toUpperCase()} ${first.about}`,
+    [first, ...(operand ? [operand] : [])].map((word) => `${word.name.toUpperCase()} ${word.about}`).join("\n"),
     helpOf(settings),
     `Examples\n${examples.map((line) => `  ${line}`).join("\n")}`,
   ].join("\n\n");

@@ -49,6 +49,7 @@ interface Repo {
 }
 
 const HUB_ID = /^\w[\w.-]*\/\w[\w.-]*$/;
+export const isHubId = (model: string): boolean => HUB_ID.test(model);
 
 /**
  * @param model a folder, used where it lies, or a hub id `org/name`
@@ -59,7 +60,7 @@ export async function resolveModelDir(model: string, options: HubOptions = {}): 
   const found = await stat(model).catch(() => null);
   if (found?.isDirectory()) return realFolder(model);
   if (found) throw new UserError(`model "${model}": is a file; expected a folder or a hub id (org/name)`);
-  if (!HUB_ID.test(model)) throw new UserError(`model "${model}": not found; expected a folder or a hub id (org/name)`);
+  if (!isHubId(model)) throw new UserError(`model "${model}": not found; expected a folder or a hub id (org/name)`);
   const repo = repoOf(model, options);
   try {
     const { commit, isOnline } = await commitOf(repo, options);

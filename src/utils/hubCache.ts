@@ -13,7 +13,7 @@ import { readTextIfThere } from "./files.ts";
 
 /** What a run needs: weights, and what text and pictures are prepared with. Not other frameworks' weights, not examples. */
 const NEEDED_JSON =
-  /^((generation_|(video_)?preprocessor_|processor_|tokenizer_)?config|tokenizer|special_tokens_map|added_tokens|vocab|chat_template|model\.safetensors\.index)\.json$/;
+  /^((adapter_|generation_|(video_)?preprocessor_|processor_|tokenizer_)?config|tokenizer|special_tokens_map|added_tokens|vocab|chat_template|model\.safetensors\.index)\.json$/;
 const NEEDED_OTHER = /^(merges\.txt|chat_template\.jinja|[\w.-]+\.safetensors)$/;
 export const isNeeded = (path: string): boolean => NEEDED_JSON.test(path) || NEEDED_OTHER.test(path);
 
@@ -70,11 +70,12 @@ export async function nameBlob(blob: string, name: string): Promise<void> {
   await symlink(relative(dirname(name), blob), name).catch(() => linkOrCopy(blob, name));
 }
 
-/** Whether a snapshot, perhaps made by another program, holds a config and every weight file that its index names. */
+/** Whether a snapshot of a model or an adapter, perhaps made by another program, holds a config and every weight file that its index names. */
 export async function isWholeSnapshot(snapshot: string): Promise<boolean> {
-  const names = await readdir(snapshot).catch(() => []);
+  const names: readonly string[] = await readdir(snapshot).catch(() => []);
   const index = await readTextIfThere(join(snapshot, "model.safetensors.index.json"));
   const shards = index === null ? names.filter(isWeights) : [...new Set(index.match(/[\w.-]+\.safetensors/g) ?? [])];
-  const sizes = await Promise.all(["config.json", ...shards].map((name) => sizeOf(join(snapshot, name))));
+  const config = names.includes("adapter_config.json") ? "adapter_config.json" : "config.json";
+  const sizes = await Promise.all([config, ...shards].map((name) => sizeOf(join(snapshot, name))));
   return shards.length > 0 && sizes.every((size) => size !== null);
 }

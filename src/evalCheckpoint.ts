@@ -1,0 +1,46 @@
+/** Evaluates a run, a checkpoint, an adapter or a model, user by user: `npx tsx src/evalCheckpoint.ts 0 checkpoints/global_agent_lora`. */
+import { join } from "node:path";
+import { answerUsers } from "./app/answer.ts";
+import { checkPictures } from "./app/checkPictures.ts";
+import { type EntryContext, runEntry } from "./app/entry.ts";
+import { readTest } from "./app/splits.ts";
+import { nameOf, openTarget } from "./app/target.ts";
+import { digestOf } from "./app/trainingRun.ts";
+import { describeConfig, PIXEL_CAP, parseSavedConfig } from "./config.ts";
+import { startEngine } from "./engine/start.ts";
+import { checkpointIdentity } from "./model/checkpoint.ts";
+import { usableDevice } from "./runtime/probe.ts";
+import { required, UserError } from "./utils/errors.ts";
+import { createLog } from "./utils/log.ts";
+
+const ADAPTER = "adapter";
+
+export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+  const config = parseSavedConfig(argv);
+  if (config.devices.length > 1)
+    throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
+  const log = createLog(config);
+  for (const line of describeConfig(config)) log.line(line);
+  const device = await usableDevice(required(config.devices[0], "device"), log.warn);
+  const { model, adapter } = await openTarget(config.path, { ...config, pixelCap: PIXEL_CAP, log });
+  const users = await readTest({ ...config, log }, config.users);
+  if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
+
+  const trainable = adapter ? ({ kind: "lora", settings: adapter.settings } as const) : ({ kind: "none" } as const);
+  const thread = startEngine({ modelDir: model.dir, device, trainable });
+  try {
+    if (adapter) await thread.remote.setParameters(ADAPTER, adapter.values);
+    await answerUsers(thread.remote, model, users, {
+      ...config,
+      dir: join(config.out, config.name ?? nameOf(config.path)),
+      weights: { base: checkpointIdentity(model.checkpoint), trained: adapter && digestOf(adapter.values) },
+      parameterSet: adapter && ADAPTER,
+      log,
+      signal,
+    });
+  } finally {
+    await thread.stop();
+  }
+}
+
+if (import.meta.filename === process.argv[1]) await runEntry(main, process.argv.slice(2));
