@@ -164,13 +164,19 @@ export const evalSettingsText = (config: EvalConfig): string => savedText(EVAL_C
 export const personSettingsText = (config: PersonConfig): string => savedText(PERSON_COMMAND, config);
 
 function savedText(
-  { name, settings, first }: { name: string; settings: Settings; first: { name: string } },
+  {
+    name,
+    settings,
+    first,
+    alternatives,
+  }: Pick<typeof TRAIN_COMMAND, "name" | "alternatives" | "first"> & { settings: Settings },
   config: AnyConfig,
 ): string {
   return settingsText({
     settings,
     values: { ...config },
     sources: config.sources,
+    alternatives,
     first: { key: first.name, word: devicesText(config) },
     about: [
       "All settings of a run. To do it again:",

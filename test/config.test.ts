@@ -209,7 +209,7 @@ test("every flag of training reaches its field", () => {
   const untouched = Object.entries(sources)
     .filter(([, source]) => source === "default")
     .map(([name]) => name);
-  assert.deepEqual(untouched, ["maxImageTokens", "valData", "valFraction", "epochs", "trainVision"]);
+  assert.deepEqual(untouched, ["maxImageTokens", "config", "preset", "valData", "valFraction", "epochs", "trainVision"]);
   assert.equal(train("--train-vision --epochs 3").epochs, 3);
   assert.deepEqual(
     [train("--resume").resume, train("--resume d").resume, train("--resume --quiet").resume],

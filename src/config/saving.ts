@@ -39,6 +39,7 @@ export const CHECKPOINTS = {
     group: SAVING,
     shown: "[DIR]",
     takes: "optional",
+    words: "texts",
     isUnsaved: true,
     default: null,
     why: "go on from this checkpoint, or from the newest in --checkpoint-dir",

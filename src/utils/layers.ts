@@ -29,6 +29,7 @@ export function layered<S extends Settings>(
   const values: Record<string, unknown> = {};
   const sources: Record<string, Source> = {};
   const reset = (name: string): void => {
+    if (!Object.hasOwn(settings, name)) return;
     values[name] = settings[name]?.default;
     sources[name] = "default";
   };

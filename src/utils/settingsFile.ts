@@ -74,10 +74,14 @@ function tableOf(file: string, text: string, faults: string[]): TomlTable | null
   } catch (cause) {
     if (!(cause instanceof TomlError)) throw cause;
     const why = cause.message.split("\n")[0]?.replace(/^Invalid TOML document: /, "");
-    faults.push(`${file}:${cause.line}: cannot be read as TOML: ${why}`);
+    const line = text.split("\n")[cause.line - 1] ?? "";
+    const hint = /^\s*\[/.test(line) && /redefine|already/.test(cause.message) ? `; ${SAME_NAME}` : "";
+    faults.push(`${file}:${cause.line}: cannot be read as TOML: ${why}${hint}`);
     return null;
   }
 }
+
+const SAME_NAME = "a section stands once, and holds the setting of the same name: write that below it";
 
 const isTable = (value: TomlValue | undefined): value is TomlTable =>
   typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
@@ -99,6 +103,10 @@ function unknownText({ section, key, value }: Place, settings: Settings, firstNa
   if (key === "config") return "a settings file names no other; give --config on the command line";
   if (key === firstName) return `stands above the first section, not in [${section}]`;
   const isSection = isTable(value);
+  const on = Object.entries(settings).find(
+    ([name, { takes }]) => takes === "none" && key === `no-${flagOf(settings, name).slice(2)}`,
+  );
+  if (on) return `write ${key.slice("no-".length)} = false`;
   const flags = Object.keys(settings).map((name) => flagOf(settings, name).slice(2));
   const nearest = nearestName(key, isSection ? sectionsOf(settings) : [firstName, ...flags]);
   const hint = nearest === null ? "see --help" : `did you mean ${isSection ? `[${nearest}]` : nearest}?`;
