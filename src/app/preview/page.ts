@@ -88,7 +88,7 @@ function summaryTiles({ report, total }: PageOptions): string {
 function chart(title: string, bins: readonly Bin[]): string {
   const most = bins.reduce((max, bin) => Math.max(max, bin.count), 1);
   const bar = (bin: Bin): string =>
-    `<div><span>${binName(bin)}</span><i style="width:${((100 * bin.count) / most).toFixed(1)}%"></i><span>${count(bin.count)}</span></div>`;
+    `<div><span>${binName(bin)}</span><i style="width:${((100 * bin.count) / most).toFixed(1)}%"${bin.count === 0 ? " data-none" : ""}></i><span>${count(bin.count)}</span></div>`;
   return `<section><h2>${title}</h2><div class="bars">${bins.map(bar).join("")}</div></section>`;
 }
 
