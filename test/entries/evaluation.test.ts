@@ -19,7 +19,7 @@ test("the embedded model answers the embedded users: files, table, and a second 
       (name) => `${DIR}/user_${user}/${name}`,
     ),
   );
-  assert.deepEqual(answerFiles(cwd), [`${DIR}/summary.json`, ...expected]);
+  assert.deepEqual(answerFiles(cwd), [`${DIR}/settings.toml`, `${DIR}/summary.json`, ...expected]);
 
   const summary = readJson(join(cwd, DIR, "summary.json"));
   for (const user of [1, 2, 3]) assertUser(join(cwd, DIR, `user_${user}`), summary.users[user]);
@@ -28,7 +28,7 @@ test("the embedded model answers the embedded users: files, table, and a second 
 
   const again = await runEntry("vanillaEval", flagsFor(2), cwd);
   assert.deepEqual([again.code, again.stderr], [0, ""]);
-  assert.deepEqual(answerFiles(cwd), [`${DIR}/summary.json`, ...expected]);
+  assert.deepEqual(answerFiles(cwd), [`${DIR}/settings.toml`, `${DIR}/summary.json`, ...expected]);
   assert.equal(readJson(join(cwd, DIR, "summary.json")).micro.n, 6);
   for (const user of [1, 2, 3]) assert.equal(readJson(join(cwd, DIR, `user_${user}/out.json`)).length, 2);
 

@@ -87,7 +87,9 @@ test("the command line reproduces the LoRA trace of transformers + PEFT and writ
   assert.deepEqual(
     filesIn(cwd),
     [
-      ...[...result, ...state, ...ARTIFACTS.map((name) => `artifacts/${name}.onnx`)].map((name) => `OUT/${name}`),
+      ...[...result, ...state, "settings.toml", ...ARTIFACTS.map((name) => `artifacts/${name}.onnx`)].map(
+        (name) => `OUT/${name}`,
+      ),
       ...[...result, ...state, "optimizer.safetensors"].map((name) => `OUT/checkpoint-6/${name}`),
       ...state.map((name) => `out/global_agent/${name}`),
     ].sort(),
