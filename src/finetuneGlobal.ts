@@ -9,6 +9,7 @@ import { saveSettings } from "./app/saveSettings.ts";
 import { readSplits, refuseOverlap, testUsers } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
 import { describeRun, fingerprint, packed, refuseUnmeasured, runOptions } from "./app/trainingRun.ts";
+import { SCORE_NAMES, samplesToScore, validationScores } from "./app/validationScores.ts";
 import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, trainSettingsText } from "./config.ts";
 import { PictureStore } from "./engine/pictures.ts";
 import { startEngine } from "./engine/start.ts";
@@ -44,7 +45,8 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const validation = await encodeAll(splits.validation, model.processor, { ...data, split: "validation" });
   if (config.data !== null) await checkPictures([...splits.train, ...splits.validation, ...splits.test], data);
 
-  refuseUnmeasured(config, validation.length, ["eval_loss"]);
+  const toScore = samplesToScore(splits.validation, config);
+  refuseUnmeasured(config, validation.length, ["eval_loss", ...(toScore.length > 0 ? SCORE_NAMES : [])]);
   await prepareRunFolder(config.checkpointDir);
   const rows = config.packing ? packed(train) : oneARow(train);
 
@@ -68,7 +70,15 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
       trainsVision: trainsVision(trainablesOf(model.checkpoint, spec)),
     };
     const batches = { train: batchSource(rows, batching), validation: batchSource(oneARow(validation), batching) };
-    await runTraining(engine, { ...batches, validationExamples: validation.length, scores: null }, options, resumed);
+    const scoring = {
+      engine,
+      model,
+      settings: config,
+      pictures: batching.trainsVision ? null : batching.pictures,
+      signal,
+    };
+    const scores = toScore.length === 0 ? null : () => validationScores(toScore, scoring);
+    await runTraining(engine, { ...batches, validationExamples: validation.length, scores }, options, resumed);
     log.line(`saved in ${config.checkpointDir}`);
     await copyRunRecord(config.checkpointDir, join(config.out, "global_agent"));
 

@@ -100,6 +100,7 @@ test("the defaults of training", () => {
     topP: null,
     topK: null,
     evalBatchSize: 8,
+    evalGenerate: null,
     eval: true,
   });
   assert.deepEqual(
@@ -133,7 +134,7 @@ test("every flag of training reaches its field", () => {
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
       "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
-      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3",
+      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3 --eval-generate 5",
   );
   const { sources, ...values } = config;
   assert.deepEqual(values, {
@@ -204,12 +205,21 @@ test("every flag of training reaches its field", () => {
     topP: 0.8,
     topK: 20,
     evalBatchSize: 3,
+    evalGenerate: 5,
     eval: false,
   });
   const untouched = Object.entries(sources)
     .filter(([, source]) => source === "default")
     .map(([name]) => name);
-  assert.deepEqual(untouched, ["maxImageTokens", "config", "preset", "valData", "valFraction", "epochs", "trainVision"]);
+  assert.deepEqual(untouched, [
+    "maxImageTokens",
+    "config",
+    "preset",
+    "valData",
+    "valFraction",
+    "epochs",
+    "trainVision",
+  ]);
   assert.equal(train("--train-vision --epochs 3").epochs, 3);
   assert.deepEqual(
     [train("--resume").resume, train("--resume d").resume, train("--resume --quiet").resume],

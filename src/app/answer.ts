@@ -2,7 +2,8 @@
 import type { Example } from "../data/example.ts";
 import { PictureStore } from "../engine/pictures.ts";
 import type { RemoteEngine } from "../engine/start.ts";
-import { type Answering, type EvaluationOptions, evaluateSamples, evaluateUsers } from "../eval/evaluate.ts";
+import type { Answering } from "../eval/answers.ts";
+import { type EvaluationOptions, evaluateSamples, evaluateUsers } from "../eval/evaluate.ts";
 import type { Metrics, ParseMode } from "../eval/grounding.ts";
 import { formatSummary, type Summary, userDir } from "../eval/results.ts";
 import type { Log } from "../utils/log.ts";

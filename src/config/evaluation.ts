@@ -66,6 +66,12 @@ export const ANSWERING = {
 /** Of training alone. */
 export const EVALUATION_AFTER = {
   eval: toggle({ group: "Evaluation", default: true, why: "train only: skip the evaluation at the end" }),
+  evalGenerate: whole({
+    group: "Evaluation",
+    min: 1,
+    default: null,
+    why: "beside each validation loss, answer N validation samples: eval_accuracy, eval_mean_l2, eval_median_l2",
+  }),
 } satisfies Settings;
 
 /** Of evalCheckpoint alone. */

@@ -1,44 +1,19 @@
 /** Answers of a model to the samples of each user, scored and written as they come. */
-import { encodePrompt } from "../collator.ts";
 import type { Example } from "../data/example.ts";
-import type { PictureStore } from "../engine/pictures.ts";
-import type { RemoteEngine } from "../engine/start.ts";
-import type { Processor } from "../processor.ts";
-import { mapAhead } from "../utils/ahead.ts";
-import { Interrupted, required } from "../utils/errors.ts";
+import { Interrupted } from "../utils/errors.ts";
 import type { Log } from "../utils/log.ts";
 import { startProgress } from "../utils/progress.ts";
-import type { GenerationSettings } from "./generator.ts";
-import { type Metrics, type ParseMode, parseGrounding } from "./grounding.ts";
-import { decoderPrompt } from "./prompts.ts";
-import { type Answer, type AnswerBook, openBook, openRun, type Summary, type Truth } from "./results.ts";
+import { type Answering, type AnswersOptions, answersTo, truthOf } from "./answers.ts";
+import type { Metrics } from "./grounding.ts";
+import { type AnswerBook, openBook, openRun, type Summary } from "./results.ts";
 
-export interface EvaluationOptions {
+export interface EvaluationOptions extends AnswersOptions {
   /** Folder of the `user_N/` folders; in `evaluateSamples` that of the answers themselves. */
   readonly dir: string;
   /** What the answers follow from; an interrupted evaluation of the same identity goes on. */
   readonly identity: object;
-  readonly parse: ParseMode;
-  readonly generation: GenerationSettings;
-  /** Prompts answered together. */
-  readonly batchSize: number;
   readonly log: Log;
-  readonly signal?: AbortSignal;
 }
-
-/** What answers: a model in its thread, with one of the adapters that it holds. */
-export interface Answering {
-  readonly engine: Pick<RemoteEngine, "generate">;
-  readonly processor: Processor;
-  readonly pictures: PictureStore;
-  /** Parameters kept by `Engine.setParameters`; null: those being trained, or the base alone where nothing is. */
-  readonly parameterSet: string | null;
-}
-
-const truthOf = ({ target }: Example): Truth => ({
-  gt_coord: required(target, "click point").point,
-  gt_content: required(target, "click point").content,
-});
 
 /**
  * Answers the samples of each user: `dir/user_N/`, and `dir/summary.json` over all.
@@ -87,44 +62,16 @@ export async function evaluateSamples(
 type AnswerAllOptions = Answering & EvaluationOptions & { readonly onAnswer: () => void };
 
 async function answerAll(book: AnswerBook, examples: readonly Example[], options: AnswerAllOptions): Promise<void> {
-  const { engine, processor, parameterSet, generation, batchSize, signal } = options;
-  const rest = examples.slice(book.answers.length);
-  const batches = Array.from({ length: Math.ceil(rest.length / batchSize) }, (_, i) =>
-    rest.slice(i * batchSize, (i + 1) * batchSize),
-  );
-  const prepared = mapAhead(batches, 1, async (batch) => ({
-    batch,
-    prompts: await Promise.all(batch.map((example) => promptOf(example, options))),
-  }));
-  for await (const { batch, prompts } of prepared) {
-    if (signal?.aborted) {
-      await book.flush();
-      throw new Interrupted(
-        `evaluation stopped; the answers so far are in ${options.dir}, and the same command goes on from there`,
-      );
+  try {
+    for await (const answers of answersTo(examples.slice(book.answers.length), options, options)) {
+      for (const answer of answers) await book.add(answer);
+      options.onAnswer();
     }
-    const answers = await engine.generate(prompts, generation, parameterSet);
-    for (const [i, example] of batch.entries()) {
-      await book.add(
-        answerOf(
-          example,
-          processor.tokenizer.decode(required(answers[i], "answer"), { skipSpecialTokens: true }),
-          options.parse,
-        ),
-      );
-    }
-    options.onAnswer();
+  } catch (thrown) {
+    if (!(thrown instanceof Interrupted)) throw thrown;
+    await book.flush();
+    throw new Interrupted(
+      `evaluation stopped; the answers so far are in ${options.dir}, and the same command goes on from there`,
+    );
   }
-}
-
-async function promptOf(example: Example, { processor, pictures }: Answering) {
-  const { imageTokenId, videoTokenId, vision } = processor;
-  const options = { imageTokenId, videoTokenId, mergeSize: vision.mergeSize, pictures };
-  return decoderPrompt(await encodePrompt(example, processor), options);
-}
-
-function answerOf(example: Example, raw: string, parse: ParseMode): Answer {
-  const { content, point } = parseGrounding(raw, parse);
-  const { gt_coord, gt_content } = truthOf(example);
-  return { pred_raw: raw, gt_coord: [...gt_coord], pred_coord: point && [...point], gt_content, pred_content: content };
 }

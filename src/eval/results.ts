@@ -149,7 +149,7 @@ function bookOf(of: {
   };
 }
 
-const scoredOf = ({ pred_coord, gt_coord }: Answer): Scored => ({ predicted: pred_coord, truth: gt_coord });
+export const scoredOf = ({ pred_coord, gt_coord }: Answer): Scored => ({ predicted: pred_coord, truth: gt_coord });
 
 const writeAnswers = (folder: string, answers: readonly Answer[]): Promise<void> =>
   writeJson(join(folder, "out.json"), answers);

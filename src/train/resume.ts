@@ -20,6 +20,7 @@ const FREE_SETTINGS = new Set([
   "keep",
   "saveSteps",
   "evalSteps",
+  "evalGenerate",
   "metricForBestModel",
   "loadBest",
   "earlyStoppingPatience",
