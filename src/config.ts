@@ -94,7 +94,7 @@ function workedOut(values: Values<typeof TRAINING>) {
     lr: values.lr ?? learning.lr,
     warmupSteps: values.warmupSteps ?? learning.warmupSteps,
     checkpointDir: values.checkpointDir ?? `checkpoints/global_agent_${values.lora ? "lora" : "full"}`,
-    trainVision: values.trainVision ?? !values.lora,
+    trainVision: values.trainVision ?? (values.train ? values.train.includes("vision") : !values.lora),
   };
 }
 

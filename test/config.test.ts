@@ -65,7 +65,16 @@ test("the defaults of training", () => {
     loraAlpha: 32,
     loraDropout: 0.1,
     loraTargets: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    useRslora: false,
+    useDora: false,
     adapter: null,
+    train: null,
+    lrVision: null,
+    lrMerger: null,
+    lrLlm: null,
+    lrHead: null,
+    loraplusLrRatio: null,
+    emaDecay: null,
     lr: 2e-3,
     schedule: "linear",
     warmupSteps: 10,
@@ -132,7 +141,7 @@ test("defaults that depend on model and mode", () => {
 test("every flag of training reaches its field", () => {
   const config = train(
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
-      "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --lr .5 --max-steps 6 --batch-size 2 " +
+      "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --use-rslora --use-dora --train merger --lr-vision .1 --lr-merger .2 --lr-llm .3 --lr-head .4 --loraplus-lr-ratio 16 --ema-decay .99 --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
       "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3 --eval-generate 5",
   );
@@ -170,7 +179,16 @@ test("every flag of training reaches its field", () => {
     loraAlpha: 16,
     loraDropout: 0,
     loraTargets: ["q_proj", "v_proj"],
+    useRslora: true,
+    useDora: true,
     adapter: "a",
+    train: ["merger"],
+    lrVision: 0.1,
+    lrMerger: 0.2,
+    lrLlm: 0.3,
+    lrHead: 0.4,
+    loraplusLrRatio: 16,
+    emaDecay: 0.99,
     lr: 0.5,
     schedule: "cosine",
     warmupSteps: 2,

@@ -2,12 +2,14 @@
 import { createHash } from "node:crypto";
 import type { Encoded } from "../collator.ts";
 import type { RemoteEngine } from "../engine/start.ts";
-import type { TrainableSpec } from "../model/trainables.ts";
+import { trainableShapes } from "../model/layers.ts";
+import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { BASE_DIGEST, weightsDigest } from "../train/adapterBase.ts";
 import type { MetricName } from "../train/best.ts";
 import type { LossNormalization } from "../train/loss.ts";
 import { packRows } from "../train/packing.ts";
 import { stepsPerEpoch } from "../train/plan.ts";
+import { peakRates, type RateSettings } from "../train/rates.ts";
 import type { NamedArrays } from "../train/replica.ts";
 import type { RunOptions } from "../train/run.ts";
 import type { ScheduleKind } from "../train/schedule.ts";
@@ -17,7 +19,7 @@ import type { Log } from "../utils/log.ts";
 import { elementCount } from "../utils/safetensors.ts";
 import type { Model } from "./model.ts";
 
-export interface TrainingSettings {
+export interface TrainingSettings extends RateSettings {
   readonly checkpointDir: string;
   readonly batchSize: number;
   readonly accumulation: number;
@@ -26,7 +28,6 @@ export interface TrainingSettings {
   readonly seed: number;
   readonly lossNormalization: LossNormalization;
   readonly schedule: ScheduleKind;
-  readonly lr: number;
   readonly warmupSteps: number;
   readonly epochs: number;
   /** null: as many as `epochs` makes. */
@@ -87,7 +88,9 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ro
     ...{ minPixels: vision.minPixels, maxPixels: vision.maxPixels },
     ...{ minVideoPixels: video.minPixels, maxVideoPixels: video.maxPixels },
   };
-  const schedule = { kind: settings.schedule, peak: settings.lr, warmupSteps: settings.warmupSteps, totalSteps };
+  const names = trainableShapes(model.checkpoint, trainablesOf(model.checkpoint, spec)).keys();
+  const { peak, otherPeaks } = peakRates(settings, names);
+  const schedule = { kind: settings.schedule, peak, warmupSteps: settings.warmupSteps, totalSteps };
   return {
     runDir: checkpointDir,
     saveSteps,
@@ -96,7 +99,7 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ro
     metricForBestModel,
     loadBest,
     earlyStopping: patience === null ? null : { patience, threshold },
-    trainer: { ...plan, lossNormalization, onNonFinite, signal, schedule },
+    trainer: { ...plan, lossNormalization, onNonFinite, signal, schedule, otherPeaks },
     lora: spec.kind === "lora" ? spec.settings : null,
     source: { checkpoint: model.checkpoint, baseModel: model.name, pixelBudget },
     runConfig: {

@@ -7,6 +7,7 @@ import { ANSWERING, EVALUATION_AFTER, TARGET } from "./evaluation.ts";
 import { MODEL_AND_FILES, RUN } from "./files.ts";
 import { ADAPTER } from "./lora.ts";
 import { OPTIMIZATION } from "./optimizer.ts";
+import { MODEL_PARTS } from "./parts.ts";
 import { PERSON_OPTIMIZATION, PERSONAL_AGENTS } from "./person.ts";
 import { ALTERNATIVES, personPresetOf, presetOf } from "./presets.ts";
 import { SHOWN } from "./preview.ts";
@@ -21,6 +22,7 @@ export const TRAINING = {
   ...TRAINED_SAMPLES,
   ...SPLITS,
   ...ADAPTER,
+  ...MODEL_PARTS,
   ...OPTIMIZATION,
   ...CHECKPOINTS,
   ...ANSWERING,
@@ -54,7 +56,13 @@ export const PERSON = {
   ...PERSON_ADAPTER,
   ...PERSON_OPTIMIZATION,
   saveSteps: CHECKPOINTS.saveSteps,
+  onNonFinite: CHECKPOINTS.onNonFinite,
   ...ANSWERING,
+  allowOverlap: {
+    ...SPLITS.allowOverlap,
+    group: PERSONAL_AGENTS.base.group,
+    why: "go on though the global agent was trained on one of these users",
+  },
 } satisfies Settings;
 
 /** A training command can be previewed by its own flags. */
@@ -111,6 +119,11 @@ const needsLora = (name: keyof typeof TRAINING): Impossible<typeof TRAINING> => 
   message: `${flagOf(TRAINING, name)} needs --lora: full fine-tuning has no adapter; add --lora or leave it out`,
 });
 
+const LORA_ALONE = [
+  ...(["loraR", "loraAlpha", "loraDropout", "loraTargets", "adapter"] as const),
+  ...(["useRslora", "useDora", "loraplusLrRatio"] as const),
+];
+
 export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
   name: "finetuneGlobal",
   about: "Fine-tunes one model on the training users, then evaluates it on the test users.",
@@ -134,15 +147,20 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
       message:
         "--val-users, --val-data and --val-fraction each say where validation samples come from; give one of the three",
     },
-    ...(["loraR", "loraAlpha", "loraDropout", "loraTargets", "adapter"] as const).map(needsLora),
+    ...LORA_ALONE.map(needsLora),
     {
       when: ({ lora, baseQuant }) => baseQuant !== null && !lora,
       message: "--base-quant needs --lora: full fine-tuning changes the base weights, so they cannot be quantised",
     },
     {
-      when: ({ lora, trainVision }) => lora && trainVision === true,
+      when: ({ lora, trainVision, train }) => lora && trainVision === true && train === null,
       message:
-        "--train-vision does not go with --lora: LoRA leaves every base weight as it is; drop one of the two, or name vision layers in --lora-targets",
+        "--train-vision does not go with --lora, which leaves base weights as they are: say --train vision merger to train both whole beside the adapter, or name vision layers in --lora-targets",
+    },
+    {
+      when: ({ trainVision, train }) =>
+        train !== null && trainVision !== null && trainVision !== train.includes("vision"),
+      message: "--train and --train-vision say different things of the vision tower: give one of the two",
     },
     ...SAVING_ALONE,
     TWO_ENDS,

@@ -18,5 +18,7 @@ export const ADAPTER = {
     why: "layers that get an adapter, by PEFT's rules: names match whole or as suffix, one regex matches whole names",
     read: readTargets,
   } satisfies Setting<readonly string[] | string>,
+  useRslora: toggle({ group: LORA, default: false, why: "rsLoRA: scale by alpha / sqrt(r) instead" }),
+  useDora: toggle({ group: LORA, default: false, why: "DoRA: adapt directions, and the lengths of rows on their own" }),
   adapter: text({ group: LORA, shown: "DIR", default: null, why: "start from this PEFT adapter" }),
 } satisfies Settings;

@@ -37,7 +37,12 @@ export const OPTIMIZATION = {
     defaultText: byModelText("warmupSteps"),
     why: "optimizer steps over which the learning rate rises from 0",
   }),
-  weightDecay: number({ group: OPTIMIZER, min: 0, default: 0.01, why: "AdamW's; never on biases and norms" }),
+  weightDecay: number({
+    group: OPTIMIZER,
+    min: 0,
+    default: 0.01,
+    why: "AdamW's; never on biases and norms, as transformers",
+  }),
   maxGradNorm: number({ group: OPTIMIZER, min: 0, default: 1, why: "longer gradients are scaled to it; 0 clips none" }),
   epochs: whole({ group: OPTIMIZER, min: 1, default: 1, why: "passes over the training samples" }),
   maxSteps: whole({

@@ -21,7 +21,16 @@ const file = join(newFolder(scratchFolder("round-trip"), "files"), "settings.tom
 
 /** Words that some setting or other takes; those that a setting does not take are left out by asking it. */
 const NUMBERS = ["0", "1", "2", "3", "7", "48", "1000000", "0.05", "0.5", "1e-7", "3.3e-5", "1.25", "123456789012"];
-const LISTS = [["3", "7"], ["9", "2", "5"], ["4"], ["q_proj", "v_proj"], [".*\\.(q|v)_proj"], ["all-linear"]];
+const LISTS = [
+  ["merger", "llm"],
+  ["vision"],
+  ["3", "7"],
+  ["9", "2", "5"],
+  ["4"],
+  ["q_proj", "v_proj"],
+  [".*\\.(q|v)_proj"],
+  ["all-linear"],
+];
 const TEXTS = ["a b", "c:\\d\\n", 'say "hi"', "ünï⚙", "#5", "a=b", "'x'", "true", "12", "\t", "\u007f\u0001", "[x]"];
 
 function wordsFor(setting: Setting<unknown>): string[][] {
