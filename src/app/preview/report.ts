@@ -3,7 +3,7 @@ import { cpus } from "node:os";
 import { count, counted } from "../../utils/count.ts";
 import { wrapped } from "../../utils/flags.ts";
 import { barLines } from "../../utils/histogram.ts";
-import { formatDuration, shortNumber } from "../../utils/progress.ts";
+import { shortNumber } from "../../utils/progress.ts";
 import { formatTable } from "../../utils/table.ts";
 import { type Overlap, overlapText } from "../splits.ts";
 import type { Forecast, MemoryPart } from "./forecast.ts";
@@ -24,6 +24,7 @@ export interface Report {
 
 const WIDTH = 110;
 const FAULTS_SHOWN = 20;
+const JOINED = "\u00a0"; // a space at which no line ends: between a number and its unit
 
 export function reportText(report: Report): string {
   const { summary, faults } = report;
@@ -48,7 +49,8 @@ const indented = (lines: readonly string[]): string => lines.map((line) => `  ${
 
 /** A name and a text that may take several lines. */
 function listed(name: string, text: string, column = 20): string {
-  const [first = "", ...rest] = wrapped(text, WIDTH - column);
+  const lines = wrapped(text, WIDTH - column).map((line) => line.replaceAll(JOINED, " "));
+  const [first = "", ...rest] = lines;
   return [`  ${name.padEnd(column - 2)}${first}`, ...rest.map((line) => " ".repeat(column) + line)].join("\n");
 }
 
@@ -120,8 +122,6 @@ const PARTS: Readonly<Record<MemoryPart, string>> = {
 };
 
 function forecastText({ of, machine, epochs }: NonNullable<Report["forecast"]>): string {
-  const { steps, pictures, validation } = of.seconds;
-  const total = steps + pictures + validation;
   const memory = Object.entries(of.memory) as [MemoryPart, number][];
   const bytes = memory.reduce((sum, [, part]) => sum + part, 0);
   const speed = `${shortNumber(Math.round(machine.matrixFlops / 1e9))} GFLOP/s in matrix products`;
@@ -136,16 +136,12 @@ function forecastText({ of, machine, epochs }: NonNullable<Report["forecast"]>):
       `${count(of.totalSteps)} (${count(of.stepsPerEpoch)} a pass over ${counted(of.rows, "row")}, ${shortNumber(epochs)} ${epochs === 1 ? "pass" : "passes"}), ` +
         `${percent(of.paddingShare)} padding, ${count(of.parameters)} parameters`,
     ),
-    listed(
-      "time",
-      `about ${duration(total)} (${duration(total / TIME_ERROR)} to ${duration(total * TIME_ERROR)}): steps ${duration(steps)}, ` +
-        `pictures ${duration(pictures)}, validation ${duration(validation)}; answering test samples comes on top`,
-    ),
+    listed("time", timeText(of)),
     listed(
       "machine",
       `${machine.source === "measured" ? `measured now, ${cpus().length} cores: ` : "stated: "}${speed}, ` +
         `${shortNumber(Math.round(machine.batchedFlops / 1e9))} in attention, ${shortNumber(Math.round(machine.movedBytes / 1e9))} GB/s moved; ` +
-        `${shortNumber(Number((of.flops / 1e12).toPrecision(3)))} TFLOP in all`,
+        `${shortNumber(Number((of.flops / 1e12).toPrecision(3)))}${JOINED}TFLOP in all`,
     ),
     listed("memory", `about ${gigabytes(bytes)} at the peak (a quarter more or less): ${shares.join(", ")}`),
   ].join("\n");
@@ -154,7 +150,21 @@ function forecastText({ of, machine, epochs }: NonNullable<Report["forecast"]>):
 /** Measured runs lay within this factor of their forecasts (docs/planning.md). */
 const TIME_ERROR = 1.4;
 
-const duration = (seconds: number): string =>
-  seconds < 10 ? `${shortNumber(Number(seconds.toPrecision(2)))} s` : formatDuration(1000 * seconds);
+function timeText({ seconds, memory }: Forecast): string {
+  const parts = Object.entries(seconds).filter(([, part]) => part > 0);
+  const total = parts.reduce((sum, [, part]) => sum + part, 0);
+  const shares = parts.map(([name, part]) => `${name} ${duration(part)}`).join(", ");
+  const answers = memory.answering > 0 ? "; answering test samples comes on top" : "";
+  return `about ${duration(total)} (${duration(total / TIME_ERROR)} to ${duration(total * TIME_ERROR)}): ${shares}${answers}`;
+}
 
-const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(2)} GB`;
+/** Two digits: a forecast has no more. */
+function duration(seconds: number): string {
+  const [unit, name] = UNITS.find(([one]) => seconds >= 2 * one) ?? SECOND;
+  return `${shortNumber(Number((seconds / unit).toPrecision(2)))}${JOINED}${name}`;
+}
+
+const SECOND = [1, "s"] as const;
+const UNITS = [[86_400, "days"], [3600, "h"], [60, "min"], SECOND] as const;
+
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(2)}${JOINED}GB`;
