@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { PictureStore } from "../../src/engine/pictures.ts";
 import type { RemoteEngine } from "../../src/engine/start.ts";
-import type { DecoderPrompt } from "../../src/eval/decoding.ts";
+import { continued, type DecoderPrompt } from "../../src/eval/decoding.ts";
 import type { GenerationSettings } from "../../src/eval/generator.ts";
 import { decoderPrompt } from "../../src/eval/prompts.ts";
 import type { NamedArrays } from "../../src/train/replica.ts";
@@ -47,18 +47,6 @@ test("what fills up a short prompt does not matter", async () => {
   assert.deepEqual(await generate(two, { padId: 5 }), await generate(two));
 });
 
-/** The prompt with an answer behind it, as one longer prompt. */
-function extended(prompt: DecoderPrompt, answer: readonly number[]): DecoderPrompt {
-  const T = prompt.inputIds.length;
-  const next = prompt.positionIds.reduce((max, position) => Math.max(max, position), 0) + 1;
-  const axis = (k: number) => [...prompt.positionIds.subarray(k * T, (k + 1) * T), ...answer.map((_, i) => next + i)];
-  return {
-    ...prompt,
-    inputIds: Int32Array.from([...prompt.inputIds, ...answer]),
-    positionIds: Int32Array.from([0, 1, 2].flatMap(axis)),
-  };
-}
-
 async function largestOf(remote: RemoteEngine, prompt: DecoderPrompt): Promise<number> {
   const logits = await remote.logits(prompt, null);
   const last = logits.subarray(-logits.length / prompt.inputIds.length);
@@ -70,7 +58,7 @@ test("the cache changes nothing: reading all anew gives the same next token", as
     const [answer = []] = await generate([promptOf(k)], { maxNewTokens: 8 });
     for (let made = 0; made < answer.length; made++)
       assert.equal(
-        await largestOf(engine, extended(promptOf(k), answer.slice(0, made))),
+        await largestOf(engine, continued(promptOf(k), answer.slice(0, made))),
         answer[made],
         `token ${made}`,
       );
@@ -87,6 +75,24 @@ test("an answer ends with the token that stops it, each at its own place", async
   const stopped = await generate(prompts, { stopIds });
   assert.deepEqual(stopped, whole.map(cut));
   assert.ok(new Set(stopped.map((answer) => answer.length)).size > 1);
+});
+
+const SAMPLING = { temperature: 1.5, topK: 0, topP: 0.95, seed: 11 };
+
+test("drawn answers follow from seed and sample alone, not from batch or order", async () => {
+  const together = await generate(prompts, { sampling: SAMPLING });
+  const alone = [];
+  for (const prompt of prompts) alone.push(...(await generate([prompt], { sampling: SAMPLING })));
+  assert.deepEqual(together, alone);
+  assert.deepEqual((await generate(prompts.toReversed(), { sampling: SAMPLING })).toReversed(), alone);
+  assert.notDeepEqual(await generate(prompts, { sampling: { ...SAMPLING, seed: 12 } }), alone);
+  assert.notDeepEqual(await generate(prompts), alone);
+  const twins = await generate([promptOf(0), { ...promptOf(0), id: "another" }], { sampling: SAMPLING });
+  assert.notDeepEqual(twins[0], twins[1], "the same question under another id is drawn anew");
+});
+
+test("one likeliest token to draw from is the greedy answer", async () => {
+  assert.deepEqual(await generate(prompts, { sampling: { ...SAMPLING, topK: 1 } }), await generate(prompts));
 });
 
 test("at most so many tokens", async () => {
