@@ -55,6 +55,7 @@ export const PERSON = {
   ...TRAINED_SAMPLES,
   ...PERSON_ADAPTER,
   ...PERSON_OPTIMIZATION,
+  loraplusLrRatio: MODEL_PARTS.loraplusLrRatio,
   saveSteps: CHECKPOINTS.saveSteps,
   onNonFinite: CHECKPOINTS.onNonFinite,
   ...ANSWERING,

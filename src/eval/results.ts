@@ -174,7 +174,8 @@ export async function readAnswers(folder: string): Promise<Answer[]> {
   }
 }
 
-function summaryOf(users: ReadonlyMap<number, { metrics: Metrics; scored: readonly Scored[] }>): Summary {
+/** @param users with at least one answer each */
+export function summaryOf(users: ReadonlyMap<number, { metrics: Metrics; scored: readonly Scored[] }>): Summary {
   const sorted = [...users].sort(([a], [b]) => a - b);
   const micro = metricsOf(sorted.flatMap(([, { scored }]) => scored));
   return {

@@ -1,0 +1,58 @@
+/** Trains an agent for each fold of each test user on top of the global one, and scores it: `npx tsx src/finetunePerson.ts 1`. */
+import { join } from "node:path";
+import { checkPictures } from "./app/checkPictures.ts";
+import { type EntryContext, runEntry } from "./app/entry.ts";
+import { openModel } from "./app/model.ts";
+import { planAgents } from "./app/person/agents.ts";
+import { findBase, refuseSeen, startingAgent } from "./app/person/base.ts";
+import { fitAgents } from "./app/person/fit.ts";
+import { standings } from "./app/person/standing.ts";
+import { writeSummaries } from "./app/person/summaries.ts";
+import { saveSettings } from "./app/saveSettings.ts";
+import { readTest } from "./app/splits.ts";
+import { describeConfig, PIXEL_CAP, parsePersonConfig, personSettingsText } from "./config.ts";
+import { startEngine } from "./engine/start.ts";
+import { formatPersonal } from "./eval/foldSummary.ts";
+import { usableDevice } from "./runtime/probe.ts";
+import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
+import { required, UserError } from "./utils/errors.ts";
+import { createLog } from "./utils/log.ts";
+
+export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+  const config = parsePersonConfig(argv);
+  if (config.devices.length > 1)
+    throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
+  const log = createLog(config);
+  for (const line of describeConfig(config)) log.line(line);
+
+  const device = await usableDevice(required(config.devices[0], "device"), log.warn);
+  const base = findBase({ ...config, log });
+  const model = await openModel({ ...config, ...base.limits, model: base.model, pixelCap: PIXEL_CAP, log });
+  const { spec, values } = startingAgent(config, base, model.checkpoint);
+
+  const data = { ...config, log, signal };
+  const users = await readTest(data, config.users);
+  if (!config.allowOverlap) refuseSeen(base, [...users.keys()], config);
+  if (config.data !== null) await checkPictures([...users.values()].flat(), data);
+  const answersDir = join(config.out, "personal");
+  const planning = { model, spec, start: values, answersDir, encoding: data, log, signal };
+  const agents = await standings(await planAgents(users, config, planning), { ...config, log });
+  const kept = [...agents.values()].filter(({ at }) => at === "scored").length;
+  if (kept > 0) log.line(`${kept} of ${agents.size} agents are done already and kept`);
+
+  const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
+  const training = { optimizer, maxGradNorm: config.maxGradNorm };
+  const thread = startEngine({ modelDir: model.dir, device, trainable: spec, training });
+  try {
+    await saveSettings(answersDir, personSettingsText(config));
+    const { saveAdapters } = config;
+    const fitting = { engine: thread.remote, model, spec, start: values, answering: data, saveAdapters, log, signal };
+    const summary = await writeSummaries(answersDir, fitAgents(agents, fitting), config.folds);
+    console.log(formatPersonal(summary));
+    log.line(`answers and scores in ${answersDir}${saveAdapters ? `, adapters in ${config.checkpointDir}` : ""}`);
+  } finally {
+    await thread.stop();
+  }
+}
+
+if (import.meta.filename === process.argv[1]) await runEntry(main, process.argv.slice(2));
