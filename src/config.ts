@@ -23,6 +23,7 @@ import { settingsText } from "./utils/settingsText.ts";
 
 export { PIXEL_CAP } from "./config/data.ts";
 export { type Device, deviceName, readDevices } from "./config/devices.ts";
+export { parseReportConfig, type ReportConfig } from "./config/report.ts";
 export { USER_SPLIT } from "./config/splits.ts";
 export { readTargets, readUsers } from "./config/words.ts";
 

@@ -11,7 +11,13 @@ const sampleRow = z.object({
   id: z.string(),
   command: z.string(),
   episode: z.string().nullable(),
-  screen: z.object({ file: z.string(), width: z.number().positive(), height: z.number().positive() }).nullable(),
+  screen: z
+    .object({
+      file: z.string().regex(/^screens\/[\w-]+\.jpg$/),
+      width: z.number().positive(),
+      height: z.number().positive(),
+    })
+    .nullable(),
 });
 
 /** `id` is the same in every evaluation of a sample; `screen` is below the output folder, its size that of the original. */

@@ -25,6 +25,21 @@ export function pythonDict(values: Readonly<Record<string, number | null>>): str
   return `{${items.join(", ")}}`;
 }
 
+const ITEM = /^\s*'(\w+)'\s*:\s*(None|nan|[+-]?(?:inf|\d+\.?\d*(?:e[+-]?\d+)?))\s*$/;
+
+/** The inverse of `pythonDict`. @returns null for other texts */
+export function readPythonDict(text: string): Readonly<Record<string, number | null>> | null {
+  const body = /^\s*\{(.*)\}\s*$/s.exec(text)?.[1];
+  if (body === undefined) return null;
+  const values: Record<string, number | null> = {};
+  for (const item of body.split(",")) {
+    const [, name, value] = ITEM.exec(item) ?? [];
+    if (name === undefined || value === undefined) return null;
+    values[name] = value === "None" ? null : Number(value.replace("inf", "Infinity").replace("nan", "NaN"));
+  }
+  return values;
+}
+
 // what str.isspace() is true for; unlike JavaScript's trim, it takes U+001C to U+001F and U+0085, and leaves U+FEFF
 const SPACES = new Set(
   "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000",

@@ -30,8 +30,13 @@ export const escaped = (text: string): string =>
     .replaceAll('"', "&quot;")
     .replaceAll("'", "&#39;");
 
-/** Numbers with their names, as tiles. Both are escaped. */
-export const tiles = (shown: readonly (readonly [name: string, value: string])[]): string =>
-  `<dl>${shown.map(([name, value]) => `<div><dt>${escaped(name)}</dt><dd>${escaped(value)}</dd></div>`).join("")}</dl>`;
+/** Numbers with their names, as tiles; what may stand third is smaller. All is escaped. */
+export const tiles = (shown: readonly (readonly [name: string, value: string, beside?: string])[]): string =>
+  `<dl>${shown.map(tile).join("")}</dl>`;
+
+function tile([name, value, beside]: readonly [name: string, value: string, beside?: string]): string {
+  const small = beside === undefined ? "" : `<small>${escaped(beside)}</small>`;
+  return `<div><dt>${escaped(name)}</dt><dd>${escaped(value)}${small}</dd></div>`;
+}
 
 export const jpegUri = (jpeg: Uint8Array): string => `data:image/jpeg;base64,${Buffer.from(jpeg).toString("base64")}`;
