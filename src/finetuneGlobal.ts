@@ -51,7 +51,7 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const rows = config.packing ? packed(train) : oneARow(train);
 
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
-  const training = { optimizer, maxGradNorm: config.maxGradNorm };
+  const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay };
   const thread = startEngine({ modelDir: model.dir, device, trainable: spec, training });
   const engine = thread.remote;
   try {

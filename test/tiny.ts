@@ -48,18 +48,24 @@ export const loraSpec = ({ dropout = 0, r = 4 } = {}): TrainableSpec => ({
 const opened: Engine[] = [];
 after(() => Promise.all(opened.map((engine) => engine.release())));
 
+interface EngineChoices {
+  readonly isTraining?: boolean;
+  readonly weightDecay?: number;
+  readonly emaDecay?: number | null;
+}
+
 /** An engine in this thread, under the face that it has from another one; released when the tests are done. */
 export function openEngine(
   { dir }: Tiny,
   trainable: TrainableSpec,
-  { isTraining = true, weightDecay = 0 } = {},
+  { isTraining = true, weightDecay = 0, emaDecay = null }: EngineChoices = {},
 ): RemoteEngine {
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay };
   const engine = new Engine({
     modelDir: `${dir}/model`,
     device: CPU,
     trainable,
-    ...(isTraining ? { training: { optimizer, maxGradNorm: 1 } } : {}),
+    ...(isTraining ? { training: { optimizer, maxGradNorm: 1, emaDecay } } : {}),
   });
   opened.push(engine);
   return new Proxy(engine, {

@@ -153,8 +153,11 @@ export async function describeRun(
   return `training ${parameters.toLocaleString("en-US")} parameters on ${samples} samples${inRows}: ${schedule.totalSteps} steps of ${accumulation} micro-batches of ${batchSize}`;
 }
 
-/** What tells the trained weights from others, wherever they lie. */
-export const fingerprint = async (engine: RemoteEngine): Promise<string> => digestOf((await engine.state()).values);
+/** What tells the trained weights, as they are saved, from others, wherever they lie. */
+export async function fingerprint(engine: RemoteEngine): Promise<string> {
+  const { values, average } = await engine.state();
+  return digestOf(average ?? values);
+}
 
 export function digestOf(values: NamedArrays): string {
   const hash = createHash("sha256");

@@ -1,13 +1,13 @@
 /** Checkpoints read back: all that is needed to go on as if nothing had happened. */
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
 import type { LoraSettings } from "../model/lora.ts";
 import { UserError } from "../utils/errors.ts";
 import { type JsonObject, readJsonObject } from "../utils/json.ts";
 import { readFloat32, readHeader, type TensorEntry } from "../utils/safetensors.ts";
-import { readAdapterConfig } from "./adapterConfig.ts";
-import { openAdapterWeights } from "./adapterFiles.ts";
+import { ADAPTER_CONFIG, readAdapterConfig } from "./adapterConfig.ts";
+import { ADAPTER_WEIGHTS, openAdapterWeights } from "./adapterFiles.ts";
 import type { NamedArrays, ReplicaState } from "./replica.ts";
 import { readTrainerState, TRAINER_STATE, type TrainerState } from "./trainerState.ts";
 
@@ -22,6 +22,8 @@ export interface RunResult {
   readonly lora: LoraSettings | null;
   /** Trained parameters by Hugging Face or PEFT name. */
   readonly values: NamedArrays;
+  /** What is saved in their place, where a moving average is kept. */
+  readonly average?: NamedArrays | null;
   readonly shapes: Shapes;
   readonly trainerState: TrainerState;
   /** All settings of the run. */
@@ -34,13 +36,18 @@ export interface CheckpointContents extends RunResult, ReplicaState {
   readonly cursor: JsonObject;
 }
 
-/** What optimizer.safetensors holds: an adapter's own file has its float32 values, a model's may have rounded ones. */
-export type Group = "master" | "exp_avg" | "exp_avg_sq";
+/**
+ * What optimizer.safetensors holds. An adapter's own file has its float32 values, a model's may have rounded ones, and where
+ * an average is kept both hold that: then the values themselves are here as `master`, the average as `ema`.
+ */
+export type Group = "master" | "ema" | "exp_avg" | "exp_avg_sq";
 
 type Entries = ReadonlyMap<string, TensorEntry>;
 
 interface Saved extends Omit<CheckpointContents, keyof ReplicaState> {
-  readonly entries: Readonly<Record<keyof ReplicaState, Entries>>;
+  readonly entries: Readonly<Record<Exclude<keyof ReplicaState, "average">, Entries>> & {
+    readonly average: Entries | null;
+  };
 }
 
 /** Reads all but the tensors themselves. @throws UserError when something is missing, cut off or at odds */
@@ -49,12 +56,14 @@ export function openSaved(dir: string): Saved {
   const runConfig = readJsonObject(join(dir, RUN_CONFIG), "it holds the settings of the run");
   const optimizer = tensorsOf(join(dir, OPTIMIZER));
   const group = (name: Group): Entries => groupOf(optimizer, name);
-  const isModel = group("master").size > 0;
+  const isModel = ![ADAPTER_CONFIG, ADAPTER_WEIGHTS].some((name) => existsSync(join(dir, name)));
   if (isModel) for (const file of weightFiles(openCheckpoint(dir))) tensorsOf(file);
   const lora = isModel ? null : readAdapterConfig(dir);
-  const values = isModel ? group("master") : tensorsOf(openAdapterWeights(dir).file);
-  const entries = { values, expAvg: group("exp_avg"), expAvgSq: group("exp_avg_sq") };
-  refuseOdd(dir, values, entries.expAvg, entries.expAvgSq);
+  const saved = isModel ? group("master") : adapterTensors(dir);
+  const average = group("ema").size > 0 ? group("ema") : null;
+  const values = average ? group("master") : saved;
+  const entries = { values, average, expAvg: group("exp_avg"), expAvgSq: group("exp_avg_sq") };
+  refuseOdd(dir, values, saved, entries.expAvg, entries.expAvgSq, average ?? values);
   const shapes = new Map([...values].map(([name, { shape }]) => [name, shape]));
   if (!cursor) throw new UserError(`${join(dir, TRAINER_STATE)}: was not written by this program`);
   return { lora, shapes, trainerState: state, runConfig, cursor, entries };
@@ -68,6 +77,12 @@ function tensorsOf(file: string): Entries {
   const end = Math.max(...[...tensors.values()].map(({ offset, byteLength }) => offset + byteLength));
   const { size } = statSync(file);
   if (tensors.size > 0 && size !== end) throw new UserError(`${file}: has ${size} bytes, its header says ${end}`);
+  return tensors;
+}
+
+function adapterTensors(dir: string): Entries {
+  const { file, tensors } = openAdapterWeights(dir);
+  tensorsOf(file); // all there
   return tensors;
 }
 
@@ -96,7 +111,13 @@ export function loadCheckpoint(dir: string, shapes?: Shapes): CheckpointContents
   const { entries, ...rest } = openSaved(dir);
   if (shapes) refuseOthers(dir, rest.shapes, shapes);
   const read = (found: Entries): NamedArrays => new Map([...found].map(([name, entry]) => [name, readFloat32(entry)]));
-  return { ...rest, values: read(entries.values), expAvg: read(entries.expAvg), expAvgSq: read(entries.expAvgSq) };
+  return {
+    ...rest,
+    values: read(entries.values),
+    ...(entries.average ? { average: read(entries.average) } : {}),
+    expAvg: read(entries.expAvg),
+    expAvgSq: read(entries.expAvgSq),
+  };
 }
 
 function refuseOthers(dir: string, saved: Shapes, wanted: Shapes): void {

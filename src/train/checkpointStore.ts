@@ -71,7 +71,8 @@ export async function saveFinal(runDir: string, result: RunResult, source: Check
 }
 
 async function writeResult(dir: string, result: RunResult, source: CheckpointSource): Promise<void> {
-  const { lora, values, shapes, runConfig } = result;
+  const { lora, shapes, runConfig } = result;
+  const values = result.average ?? result.values;
   const { checkpoint, baseModel, pixelBudget } = source;
   const { architecture } = checkpoint;
   if (lora) await writeAdapter(dir, { settings: lora, values, shapes, architecture, baseModel });
@@ -80,13 +81,14 @@ async function writeResult(dir: string, result: RunResult, source: CheckpointSou
   await writeJson(join(dir, RUN_CONFIG), runConfig);
 }
 
-/** An adapter's file holds its float32 values; a model's may hold rounded ones, so the optimizer's file has them too. */
-function optimizerTensors({ lora, values, expAvg, expAvgSq, shapes }: CheckpointContents) {
+/** What the files of the weights do not tell: see Group. */
+function optimizerTensors({ lora, values, average, expAvg, expAvgSq, shapes }: CheckpointContents) {
   const groups: [Group, NamedArrays][] = [
     ["exp_avg", expAvg],
     ["exp_avg_sq", expAvgSq],
   ];
-  if (!lora) groups.push(["master", values]);
+  if (!lora || average) groups.push(["master", values]);
+  if (average) groups.push(["ema", average]);
   return groups.flatMap(([group, arrays]) =>
     [...shapes].map(([parameter, shape]) => {
       const name = `${group}.${parameter}`;

@@ -22,6 +22,8 @@ export interface ReplicaOptions {
   readonly trainable: TrainableSpec;
   readonly optimizer: AdamWSettings;
   readonly maxGradNorm: number;
+  /** Keeps a moving average of what trains; null or absent: none. */
+  readonly emaDecay?: number | null;
 }
 
 /** One update. */
@@ -41,6 +43,8 @@ export type NamedArrays = ReadonlyMap<string, Float32Array>;
 /** Everything that training changes on a device. */
 export interface ReplicaState {
   readonly values: NamedArrays;
+  /** Of the values, where one is kept: what is evaluated and saved in their place. */
+  readonly average?: NamedArrays | null;
   readonly expAvg: NamedArrays;
   readonly expAvgSq: NamedArrays;
 }
@@ -52,6 +56,8 @@ interface OpenModel extends Pick<ModelGraph, "trainable"> {
 export class Replica {
   readonly layout: Layout;
   readonly #state: FlatState;
+  /** Side by side as the values. */
+  readonly #average: Float32Array | null;
   readonly #slots: ReadonlyMap<string, Layout["slots"][number]>;
   readonly #checkpoint: Checkpoint;
   readonly #options: ReplicaOptions;
@@ -70,6 +76,7 @@ export class Replica {
     this.#state = { values: empty(), gradients: empty(), expAvg: empty(), expAvgSq: empty() };
     this.#slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
     for (const name of trainables.full) this.#readWeight(name);
+    this.#average = options.emaDecay ? this.#state.values.slice() : null;
   }
 
   /** Opens the training session ahead of the first step, which would otherwise wait for it. */
@@ -77,28 +84,40 @@ export class Replica {
     await this.#trainingModel();
   }
 
+  /** An average begins anew. */
   setValues(values: NamedArrays): void {
     this.#state.values.set(flatten(this.layout, values));
+    this.#average?.set(this.#state.values);
   }
 
   /** Views, not copies. */
   state(): ReplicaState {
     const view = (flat: Float32Array): NamedArrays => named(this.layout, flat);
-    return { values: view(this.#state.values), expAvg: view(this.#state.expAvg), expAvgSq: view(this.#state.expAvgSq) };
+    return {
+      values: view(this.#state.values),
+      average: this.#average && view(this.#average),
+      expAvg: view(this.#state.expAvg),
+      expAvgSq: view(this.#state.expAvgSq),
+    };
   }
 
-  setState({ values, expAvg, expAvgSq }: ReplicaState): void {
+  setState({ values, average = null, expAvg, expAvgSq }: ReplicaState): void {
     this.setValues(values);
+    if (average) this.#average?.set(flatten(this.layout, average));
     this.#state.expAvg.set(flatten(this.layout, expAvg));
     this.#state.expAvgSq.set(flatten(this.layout, expAvgSq));
   }
 
-  /** Current values as graph inputs. */
+  /** What the run would save now, as graph inputs: the average where one is kept. */
   parameterFeeds(names: Iterable<string>): Feeds {
+    return this.#feeds(this.#average ?? this.#state.values, names);
+  }
+
+  #feeds(flat: Float32Array, names: Iterable<string>): Feeds {
     const feeds: Record<string, HostTensor> = {};
     for (const name of names) {
       const { start, end, shape } = required(this.#slots.get(name), `parameter ${name}`);
-      feeds[name] = floats(this.#state.values.subarray(start, end), shape);
+      feeds[name] = floats(flat.subarray(start, end), shape);
     }
     return feeds;
   }
@@ -106,7 +125,7 @@ export class Replica {
   /** Forward and backward; adds `weight` times the gradient of the loss sum to what has been accumulated. */
   async accumulate(feeds: Feeds, weight: number): Promise<StepOutput> {
     const { session, trainable } = await this.#trainingModel();
-    const outputs = await session.run({ ...feeds, ...this.parameterFeeds(trainable) });
+    const outputs = await session.run({ ...feeds, ...this.#feeds(this.#state.values, trainable) });
     for (const name of trainable) {
       const { start } = required(this.#slots.get(name), `parameter ${name}`);
       addTo(
@@ -131,7 +150,7 @@ export class Replica {
    * @returns the gradient's norm before clipping
    */
   async update({ total, learningRate, otherRates = {}, step }: StepChange): Promise<number> {
-    const { optimizer, maxGradNorm } = this.#options;
+    const { optimizer, maxGradNorm, emaDecay } = this.#options;
     this.#optimizer ??= openSession(encodeOnnx(optimizerGraph(optimizer)), { device: { kind: "cpu" } });
     const session = await this.#optimizer;
     const gradNorm = norm(this.#state.gradients) / total;
@@ -142,6 +161,7 @@ export class Replica {
         const change = { learningRate: otherRates[rate] ?? learningRate, step, gradientScale };
         await adamw(session, this.#state, range, optimizer, change);
       }
+      if (this.#average && emaDecay) follow(this.#average, this.#state.values, emaRate(emaDecay, step));
     }
     this.#state.gradients.fill(0);
     return gradNorm;
@@ -188,6 +208,20 @@ export class Replica {
     this.#state.values.set(readFloat32(required(this.#checkpoint.tensors.get(name), name)), start);
   }
 }
+
+/** average += rate (values - average) */
+function follow(average: Float32Array, values: Float32Array, rate: number): void {
+  for (let i = 0; i < average.length; i++) {
+    const old = average[i] as number;
+    average[i] = old + rate * ((values[i] as number) - old);
+  }
+}
+
+/**
+ * How far the average moves at the n-th update: 1 - decay, and more at first, when it has seen little.
+ * Source: TensorFlow's ExponentialMovingAverage with num_updates, min(decay, (1 + n) / (10 + n)).
+ */
+export const emaRate = (decay: number, n: number): number => 1 - Math.min(decay, (1 + n) / (10 + n));
 
 function addTo(flat: Float32Array, start: number, part: Float32Array, weight: number): void {
   for (let i = 0; i < part.length; i++) flat[start + i] = (flat[start + i] as number) + weight * (part[i] as number);

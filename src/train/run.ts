@@ -260,8 +260,8 @@ class Run {
     if (best.dir === null) return `${about} has no checkpoint any more`;
     const fault = await checksumFault(best.dir);
     if (fault !== null) return `${about} cannot be loaded: ${fault}`;
-    const { values } = loadCheckpoint(best.dir, await this.#engine.trainableShapes());
-    await this.#engine.setValues(values);
+    const { values, average } = loadCheckpoint(best.dir, await this.#engine.trainableShapes());
+    await this.#engine.setValues(average ?? values);
     log.line(`the result is ${basename(best.dir)}, the best by ${name} (${best.metric})`);
     return null;
   }

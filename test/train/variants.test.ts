@@ -85,9 +85,13 @@ function startOf(spec: TrainableSpec): NamedArrays {
   return values;
 }
 
-async function trained(name: string, variant: Variant): Promise<{ reports: StepReport[]; values: NamedArrays }> {
+async function trained(
+  name: string,
+  variant: Variant,
+  emaDecay: number | null = null,
+): Promise<{ reports: StepReport[]; values: NamedArrays; average: NamedArrays | null }> {
   const spec = await specOf(name, variant);
-  const engine = openEngine(tiny, spec, { weightDecay: 0.01 });
+  const engine = openEngine(tiny, spec, { weightDecay: 0.01, emaDecay });
   await engine.setValues(startOf(spec));
   const { peak, otherPeaks } = peakRates({ ...RATES, ...OWN_RATES[name] }, (await engine.trainableShapes()).keys());
   const { source } = batchesOf(tiny, engine, trainsVision(trainablesOf(checkpoint, spec)));
@@ -98,13 +102,15 @@ async function trained(name: string, variant: Variant): Promise<{ reports: StepR
   };
   const reports: StepReport[] = [];
   for await (const report of trainSteps(engine, source, options)) reports.push(report);
-  return { reports, values: structuredClone((await engine.state()).values) };
+  const { values, average = null } = structuredClone(await engine.state());
+  return { reports, values, average };
 }
 
+/** Every tensor of PEFT's below `name`, against ours. */
 function assertClose(name: string, got: NamedArrays): void {
   let [compared, strays] = [0, 0];
   for (const [key, entry] of expectedTensors) {
-    if (!key.startsWith(`${name}/`) || key.startsWith(`${name}/average/`)) continue;
+    if (!key.startsWith(`${name}/`) || key.slice(name.length).startsWith("/average/")) continue;
     const own = key.slice(name.length + 1).replace("base_model.model.lm_head.", "model.language_model.embed_tokens.");
     const values = required(got.get(own) ?? got.get(own.replace(/^base_model\.model\./, "")), key);
     const kept = values.length > large ? values.filter((_, i) => i % stride === 0) : values;
@@ -167,3 +173,15 @@ for (const [name, variant] of Object.entries(variants)) {
     assert.deepEqual(adapterConfig(again.settings, architecture, null), written);
   });
 }
+
+test("a moving average: what PyTorch makes of the same steps; it is what is evaluated, and the steps do not feel it", async () => {
+  const variant = required(variants.dora, "dora");
+  const [plain, averaged] = [await trained("dora", variant), await trained("dora", variant, 0.6)];
+  assert.equal(plain.average, null);
+  assert.deepEqual(averaged.values, plain.values);
+  assert.deepEqual(
+    averaged.reports.map(({ loss }) => loss),
+    plain.reports.map(({ loss }) => loss),
+  );
+  assertClose("dora/average", required(averaged.average, "average"));
+});
