@@ -108,6 +108,31 @@ test("a model's checkpoint holds its float32 values, though its weights are bflo
   }
 });
 
+test("with a moving average, that is what stands in the weights; the values themselves come back to the bit", async () => {
+  const dora = { ...LORA, useDora: true, modulesToSave: ["visual.merger", "embed_tokens"] };
+  const cases = [
+    { checkpoint: tiny, spec: { kind: "lora", settings: dora } },
+    { checkpoint: bf16, spec: { kind: "full", groups: ["llm"] } },
+  ] as const;
+  for (const [i, { checkpoint, spec }] of cases.entries()) {
+    const plain = contentsAt(4, checkpoint, spec);
+    const contents = { ...plain, average: randomArrays(plain.shapes, "average") };
+    const dir = await saveCheckpoint(join(scratch, `average-${i}`), contents, sourceOf(checkpoint));
+    const loaded = loadCheckpoint(dir, contents.shapes);
+    assert.deepEqual(loaded, contents);
+    assert.notDeepEqual(loaded.average, loaded.values);
+    if (spec.kind === "lora") assert.deepEqual(readAdapter(dir, checkpoint).values, contents.average);
+    else
+      for (const [name, values] of contents.average)
+        assert.deepEqual(
+          readTensorBytes(openCheckpoint(dir).tensors.get(name) ?? assert.fail(name)),
+          new Uint8Array(float32ToBf16(values).buffer),
+        );
+    const again = await saveCheckpoint(join(scratch, `average-${i}-again`), loaded, sourceOf(checkpoint));
+    assert.deepEqual(filesOf(again), filesOf(dir));
+  }
+});
+
 test("a checkpoint of other parameters is refused", async () => {
   const dir = await saveAdapter(join(scratch, "other"), 1);
   const other = contentsAt(1, tiny, { kind: "lora", settings: { ...LORA, r: 3 } });

@@ -10,7 +10,7 @@ import { dropoutSeed } from "../../src/train/plan.ts";
 import type { NamedArrays } from "../../src/train/replica.ts";
 import { type BatchSource, type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
 import { Interrupted, UserError } from "../../src/utils/errors.ts";
-import { adapterOf, batchesOf, loadTiny, loraSpec, openEngine } from "../tiny.ts";
+import { adapterOf, batchesOf, largestDifference, loadTiny, loraSpec, openEngine } from "../tiny.ts";
 
 const tiny = await loadTiny();
 
@@ -98,6 +98,25 @@ test("stopped and taken up again in another engine, it goes the same way to the 
   assert.deepEqual(numbersOf([...early, ...late]), numbersOf(expected));
   assert.deepEqual(await second.state(), await whole.state());
   assert.ok((expected.at(-1)?.loss ?? 9) < (expected[0]?.loss ?? 0), "and it learns");
+});
+
+test("a moving average is resumed as well, and is what losses are told of", async () => {
+  const engine = async (): Promise<RemoteEngine> => {
+    const opened = openEngine(tiny, loraSpec(), { emaDecay: 0.9 });
+    await opened.setValues(adapterOf(tiny));
+    return opened;
+  };
+  const [whole, first, second, told] = [await engine(), await engine(), await engine(), openEngine(tiny, loraSpec())];
+  await train(whole);
+  for await (const { step } of trainSteps(first, batchesOf(tiny, first).source, OPTIONS)) if (step === 2) break;
+  await second.setState(structuredClone(await first.state()));
+  await train(second, {}, { doneSteps: 2 });
+  assert.deepEqual(await second.state(), await whole.state());
+  const { values, average } = await whole.state();
+  assert.ok(average && largestDifference(values, average).share > 1e-3, "the average lags behind");
+  await told.setValues(structuredClone(average));
+  const batch = await batchesOf(tiny, told).batch([0, 1]);
+  assert.deepEqual(await whole.evaluateLoss(batch), await told.evaluateLoss(batch));
 });
 
 test("a signal between two micro-batches ends it: the step under way is dropped", async () => {

@@ -18,7 +18,7 @@ import { required } from "../../src/utils/errors.ts";
 import { writeJson } from "../../src/utils/files.ts";
 import type { JsonObject } from "../../src/utils/json.ts";
 import { readFloat32, readHeader } from "../../src/utils/safetensors.ts";
-import { batchesOf, loadTiny, openEngine } from "../tiny.ts";
+import { batchesOf, largestDifference, loadTiny, openEngine } from "../tiny.ts";
 import { readJson, scratchFolder } from "./folders.ts";
 import { fill } from "./optimizerFixture.ts";
 
@@ -184,4 +184,25 @@ test("a moving average: what PyTorch makes of the same steps; it is what is eval
     plain.reports.map(({ loss }) => loss),
   );
   assertClose("dora/average", required(averaged.average, "average"));
+});
+
+test("DoRA with dropout: where nothing is dropped it is DoRA without; where much is, the base still answers whole", async () => {
+  const spec = await specOf("dora_everywhere", required(variants.dora_everywhere, "dora_everywhere"));
+  assert.ok(spec.kind === "lora");
+  const sums = async (dropout: number, values: NamedArrays) => {
+    const engine = openEngine(tiny, { kind: "lora", settings: { ...spec.settings, dropout } });
+    await engine.setValues(values);
+    const { lossSum } = await engine.accumulate(await batchesOf(tiny, engine, true).batch([0, 3]), {
+      ...{ weight: 1, dropoutSeed: 3 },
+    });
+    return { lossSum, gradients: structuredClone(await engine.gradients(1)) };
+  };
+  const values = startOf(spec);
+  const [plain, none, much] = [await sums(0, values), await sums(1e-9, values), await sums(0.5, values)];
+  const { share, at } = largestDifference(none.gradients, plain.gradients);
+  assert.ok(share <= 1e-4, `${at} differs by ${share}`);
+  assert.ok(Math.abs(none.lossSum / plain.lossSum - 1) <= 1e-6 && Math.abs(much.lossSum / plain.lossSum - 1) > 1e-4);
+  const idle = initialValues(checkpoint, trainablesOf(checkpoint, spec), null); // A and B zero, magnitudes those of W
+  const [base, dropped] = [await sums(0, idle), await sums(0.5, idle)];
+  assert.ok(Math.abs(dropped.lossSum / base.lossSum - 1) <= 1e-6, "dropout reaches the adapter alone");
 });
