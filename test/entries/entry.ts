@@ -12,7 +12,7 @@ export const MODEL = join(FIXTURE, "model");
 export const DATA = join(FIXTURE, "data/train.jsonl");
 export const ADAPTER = join(FIXTURE, "adapter_init");
 
-export type EntryName = "finetuneGlobal" | "vanillaEval" | "evalCheckpoint" | "preview";
+export type EntryName = "finetuneGlobal" | "vanillaEval" | "evalCheckpoint" | "preview" | "report";
 
 export interface Ended {
   /** null where a signal ended it. */
