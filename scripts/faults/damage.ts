@@ -1,15 +1,6 @@
 /** What goes wrong around a run, one thing at a time: each must leave a usable older checkpoint and one message. */
 import { spawnSync } from "node:child_process";
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, existsSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openCheckpoint } from "../../src/model/checkpoint.ts";
 import { newestCheckpoint } from "../../src/train/checkpointFolders.ts";
