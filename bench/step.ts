@@ -13,6 +13,8 @@ import { type RemoteEngine, startEngine } from "../src/engine/start.ts";
 import { openCheckpoint } from "../src/model/checkpoint.ts";
 import type { PicturePixels } from "../src/model/feeds.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
+import { KINDS, type QuantKind } from "../src/model/quantised/matrix.ts";
+import { quantisedFiles } from "../src/model/quantised/store.ts";
 import { CPU } from "../src/runtime/device.ts";
 import { ADAMW_DEFAULTS } from "../src/train/optimizer.ts";
 import { UserError } from "../src/utils/errors.ts";
@@ -27,6 +29,7 @@ interface Arguments {
   readonly promptTokens: number;
   readonly answerTokens: number;
   readonly steps: number;
+  readonly baseQuant: QuantKind | null;
   readonly json: boolean;
 }
 
@@ -38,7 +41,7 @@ function parseArguments(argv: readonly string[]): Arguments {
     .option("prompt-tokens", { type: "number", default: 110, describe: "text tokens before the answer" })
     .option("answer-tokens", { type: "number", default: 25, describe: "supervised tokens" })
     .option("steps", { type: "number", default: 3, describe: "micro-batches to time" })
-    .option("base-quant", { choices: ["int8", "int4"] as const, describe: "quantised base weights" })
+    .option("base-quant", { choices: KINDS, describe: "quantised base weights" })
     .option("json", { type: "boolean", default: false, describe: "one line of JSON" })
     .fail((message, error) => {
       throw error ?? new UserError(`bench/step: ${message}`);
@@ -46,9 +49,7 @@ function parseArguments(argv: readonly string[]): Arguments {
     .parseSync();
   const size = /^(\d+)x(\d+)$/.exec(parsed.image);
   if (!size) throw new UserError(`--image: expected WIDTHxHEIGHT, such as 1080x2400, got "${parsed.image}"`);
-  if (parsed["base-quant"])
-    throw new UserError("--base-quant: quantised base weights are not supported yet; leave the flag out");
-  return { ...parsed, image: { width: Number(size[1]), height: Number(size[2]) } };
+  return { ...parsed, baseQuant: parsed.baseQuant ?? null, image: { width: Number(size[1]), height: Number(size[2]) } };
 }
 
 /** One conversation of random tokens around one picture of random pixels. */
@@ -130,8 +131,12 @@ async function measure(engine: RemoteEngine, options: Arguments) {
 
 export async function main(argv: readonly string[]): Promise<void> {
   const options = parseArguments(argv);
+  const checkpoint = openCheckpoint(options.model);
+  const parts = ["text", "text.transposed", "vision"] as const;
+  const quantised = options.baseQuant && (await quantisedFiles(checkpoint, { kind: options.baseQuant, parts }));
   const thread = startEngine({
     modelDir: options.model,
+    quantised,
     device: CPU,
     trainable: { kind: "lora", settings: { r: 4, alpha: 32, dropout: 0, targetModules: [...LLM_PROJECTIONS] } },
     training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay: 0.01 }, maxGradNorm: 1 },

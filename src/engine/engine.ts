@@ -1,9 +1,8 @@
 /** What one device does for a run: features of pictures, gradients and updates, answers. It lives in a worker thread (worker.ts). */
 import type { DecoderPrompt } from "../eval/decoding.ts";
 import { type GenerationSettings, Generator } from "../eval/generator.ts";
-import { encodeOnnx } from "../graph/onnx.ts";
 import type { RotaryDtype } from "../model/architecture.ts";
-import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
+import { type Checkpoint, openCheckpoint, withQuantised } from "../model/checkpoint.ts";
 import {
   featureFeeds,
   type PictureFeatures,
@@ -16,9 +15,11 @@ import {
 import { deepstackName, visionGraph } from "../model/graphs.ts";
 import { initialValues } from "../model/initialValues.ts";
 import { type Trainables, trainableShapes, trainsVision } from "../model/layers.ts";
+import type { QuantisedFiles } from "../model/quantised/store.ts";
+import { openModelSession } from "../model/session.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import type { Device } from "../runtime/device.ts";
-import { openSession, type Session } from "../runtime/session.ts";
+import type { Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
 import { lossFeeds, type StepOutput } from "../train/loss.ts";
 import {
@@ -36,9 +37,11 @@ export interface EngineOptions {
   readonly device: Device;
   /** What trains, or what adapters look like that are only used. */
   readonly trainable: TrainableSpec;
-  /** Absent where nothing is trained. */
+  /** Files of the linear layers in few bits; null: as the checkpoint stores them. */
+  readonly quantised?: QuantisedFiles | null;
   /** float32 unless told otherwise. */
   readonly rotaryDtype?: RotaryDtype;
+  /** Absent where nothing is trained. */
   readonly training?: Omit<ReplicaOptions, "trainable">;
 }
 
@@ -62,7 +65,8 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#options = options;
-    const { architecture, ...checkpoint } = openCheckpoint(options.modelDir);
+    const opened = openCheckpoint(options.modelDir);
+    const { architecture, ...checkpoint } = options.quantised ? withQuantised(opened, options.quantised) : opened;
     this.#checkpoint = {
       ...checkpoint,
       architecture: { ...architecture, rotaryDtype: options.rotaryDtype ?? "float32" },
@@ -218,7 +222,7 @@ export class Engine {
   async #openVision(): Promise<{ session: Session; trainable: readonly string[] }> {
     const { graph, trainable } = visionGraph(this.#checkpoint, this.#trainables);
     return {
-      session: await openSession(encodeOnnx(graph), { device: this.#options.device, weightsDir: this.#checkpoint.dir }),
+      session: await openModelSession(graph, this.#checkpoint, this.#options.device),
       trainable,
     };
   }

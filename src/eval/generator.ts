@@ -1,10 +1,10 @@
 /** Answers to a batch of prompts, with a key-value cache; each is the answer that the prompt alone would get. */
-import { encodeOnnx } from "../graph/onnx.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { cacheNames, decoderGraph } from "../model/graphs.ts";
 import type { Trainables } from "../model/layers.ts";
+import { openModelSession } from "../model/session.ts";
 import type { Device } from "../runtime/device.ts";
-import { openSession, type Session } from "../runtime/session.ts";
+import type { Session } from "../runtime/session.ts";
 import { type Feeds, type HostTensor, ints } from "../runtime/tensor.ts";
 import { required } from "../utils/errors.ts";
 import { type Choice, chooseToken, drawOf, type SamplingSettings } from "./choice.ts";
@@ -46,11 +46,7 @@ export class Generator {
   /** The adapter is an input of the session: one session serves any number of them. */
   static async open(checkpoint: Checkpoint, trainables: Trainables, device: Device): Promise<Generator> {
     const { graph, trainable } = decoderGraph(checkpoint, trainables);
-    return new Generator(
-      checkpoint,
-      await openSession(encodeOnnx(graph), { device, weightsDir: checkpoint.dir }),
-      trainable,
-    );
+    return new Generator(checkpoint, await openModelSession(graph, checkpoint, device), trainable);
   }
 
   /** Parameters that `generate` must be given. */

@@ -2,7 +2,7 @@
 import { required } from "../utils/errors.ts";
 import { type Dim, type Shape, sameShape } from "./dim.ts";
 import type { DType, Graph, Value } from "./graph.ts";
-import type { AttrsOf, InputsOf, Op } from "./ops.ts";
+import type { AttrsOf, InputsOf, Op, QuantMatrix } from "./ops.ts";
 
 export type Builder = ReturnType<typeof builderOf>;
 
@@ -58,6 +58,9 @@ export function builderOf(graph: Graph) {
       one("Gemm", [a, b, c], { transA, transB, alpha }),
     storedMatMul: (x: Value, weight: Value, { bias = null as Value | null, transposed = true } = {}) =>
       one("StoredMatMul", bias ? [x, weight, bias] : [x, weight], { transposed }),
+    /** @param backward W^T, for the gradient; null where none is wanted */
+    quantMatMul: (x: Value, { values, scales, form }: QuantMatrix, out: number, backward: QuantMatrix | null = null) =>
+      one("QuantMatMul", [x, values, scales], { form, out, backward }),
     reduceSum: reduce("ReduceSum"),
     reduceMean: reduce("ReduceMean"),
     softmax: unary("Softmax"),

@@ -15,7 +15,17 @@ export interface Cost {
   readonly movedBytes: number;
 }
 
-const BYTES = { float32: 4, float16: 2, bfloat16: 2, int64: 8, int32: 4, uint32: 4, bool: 1 } as const;
+const BYTES = {
+  float32: 4,
+  float16: 2,
+  bfloat16: 2,
+  int64: 8,
+  int32: 4,
+  uint32: 4,
+  int8: 1,
+  uint8: 1,
+  bool: 1,
+} as const;
 
 /** Sums of products of symbols, each kept once. */
 class Polynomial {
@@ -85,7 +95,7 @@ function convertedBytes(node: Node): number {
 
 /** The multiplications of a matrix product; null for other operations. */
 function productOf(node: Node): Dim | null {
-  if (node.op === "StoredMatMul") {
+  if (node.op === "StoredMatMul" || node.op === "QuantMatMul") {
     const [x] = node.inputs;
     return mulDims(sizeOf(node.outputs[0]?.shape ?? []), x.shape[1] ?? 1);
   }

@@ -207,6 +207,11 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
     if (needs[1]) throw new InternalError(`gradient of StoredMatMul: ${weight.name} is not frozen`);
     return [needs[0] ? ops.storedMatMul(grad, weight, { transposed: !transposed }) : null, null, grad];
   },
+  QuantMatMul: (ops, grad, { inputs: [x, values], attrs: { backward } }, needs) => {
+    if (needs[1] || needs[2] || !backward)
+      throw new InternalError(`gradient of QuantMatMul: ${values.name} is not frozen, or has no transposed copy`);
+    return [needs[0] ? ops.quantMatMul(grad, backward, Number(x.shape[1])) : null, null, null];
+  },
   ReduceSum: (ops, grad, { inputs: [x], attrs: { axes } }) => [ops.expand(withKeptAxes(ops, grad, x, axes), x.shape)],
   ReduceMean: (ops, grad, { inputs: [x], attrs: { axes } }) => {
     const count = divDims(sizeOf(axes.map((axis) => required(x.shape[axis], "axis"))), 1);

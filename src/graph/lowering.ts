@@ -2,6 +2,7 @@
 import { type Dim, factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType, NodeOf } from "./graph.ts";
 import type { Op } from "./ops.ts";
+import { quantMatMul } from "./quantMatMul.ts";
 import { storedMatMul } from "./storedMatMul.ts";
 import { type Attribute, int64s, type Lowering, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
 
@@ -154,6 +155,7 @@ const lowerings: { readonly [O in Op]: Lowering<O> } = {
   Gemm: (w, { attrs: { transA, transB, alpha } }, inputs, outputs) =>
     w.node("Gemm", inputs, outputs, { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } }),
   StoredMatMul: storedMatMul,
+  QuantMatMul: quantMatMul,
   ReduceSum: reduction("ReduceSum"),
   ReduceMean: reduction("ReduceMean"),
   Softmax: plain("Softmax", { axis: -1 }),

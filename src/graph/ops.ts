@@ -5,6 +5,22 @@ import type { DType, Value } from "./value.ts";
 type Unary = { inputs: readonly [x: Value]; attrs: object };
 type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };
 
+/**
+ * How a matrix [out, in] is kept in few bits.
+ * int8: values int8 [in, out], scales [out], of the matrix times `rotationMatrix(rotation)` in blocks along `in`.
+ * int4: values uint8 [out, in/block, block/2], low half first, 8 meaning 0; scales [out, in/block].
+ */
+export type QuantForm =
+  | { readonly kind: "int8"; readonly rotation: number }
+  | { readonly kind: "int4"; readonly block: number };
+
+/** A matrix in few bits. */
+export interface QuantMatrix {
+  readonly values: Value;
+  readonly scales: Value;
+  readonly form: QuantForm;
+}
+
 export interface Ops {
   // element by element, with numpy's broadcasting
   Add: Binary;
@@ -48,6 +64,14 @@ export interface Ops {
   StoredMatMul: {
     inputs: readonly [x: Value, weight: Value] | readonly [x: Value, weight: Value, bias: Value];
     attrs: { readonly transposed: boolean };
+  };
+  /**
+   * x W^T for a frozen W [out, in] kept in few bits, x being a matrix; x too is rounded to 8 bits, row by row (int8) or block
+   * by block (int4). Forms: quantMatMul.ts.
+   */
+  QuantMatMul: {
+    inputs: readonly [x: Value, values: Value, scales: Value];
+    attrs: { readonly form: QuantForm; readonly out: number; readonly backward: QuantMatrix | null };
   };
   ReduceSum: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };
   ReduceMean: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };

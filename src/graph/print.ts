@@ -8,6 +8,8 @@ const SHORT: Readonly<Record<DType, string>> = {
   int64: "i64",
   int32: "i32",
   uint32: "u32",
+  int8: "i8",
+  uint8: "u8",
   bool: "bool",
 };
 
@@ -15,7 +17,7 @@ const typed = (value: Value): string => `${value.name}:${SHORT[value.dtype]}[${v
 
 function attributes(node: Node): string {
   const shown = Object.entries(node.attrs).filter(
-    ([, value]) => value !== false && !(value === 1 && node.op === "MatMul"),
+    ([key, value]) => value !== false && key !== "backward" && !(value === 1 && node.op === "MatMul"),
   );
   if (shown.length === 0) return "";
   return ` {${shown.map(([key, value]) => (value === true ? key : `${key}: ${Array.isArray(value) ? `[${value.join(", ")}]` : value}`)).join(", ")}}`;

@@ -78,6 +78,30 @@ function storedMatMul(
   return [{ dtype: x.dtype, shape: [rows as Dim, columns as Dim] }];
 }
 
+function quantMatMul([x, values, scales]: InputsOf<"QuantMatMul">, { form, out }: AttrsOf<"QuantMatMul">): Inferred[] {
+  const [rows, inner] = x.shape;
+  const blocks = form.kind === "int4" ? Math.ceil(Number(inner) / form.block) : 0;
+  const [expectedValues, expectedScales] =
+    form.kind === "int4"
+      ? [
+          [out, blocks, form.block / 2],
+          [out, blocks],
+        ]
+      : [[Number(inner), out], [out]];
+  const fits =
+    x.shape.length === 2 &&
+    sameShape(values.shape, expectedValues) &&
+    sameShape(scales.shape, expectedScales) &&
+    isOneDtype([x, scales]);
+  if (!fits)
+    throw new ShapeError("QuantMatMul", `x [rows, in], values [${expectedValues}], scales [${expectedScales}]`, [
+      x,
+      values,
+      scales,
+    ]);
+  return [{ dtype: x.dtype, shape: [rows as Dim, out] }];
+}
+
 const isAxisOf = (x: Value, axis: number): boolean => Number.isInteger(axis) && axis >= 0 && axis < x.shape.length;
 
 function reduced([x]: readonly [Value], { axes, keepdims }: AttrsOf<"ReduceSum">): Inferred[] {
@@ -137,6 +161,7 @@ const rules: { [O in Op]: Rule<O> } = {
     return product;
   },
   StoredMatMul: storedMatMul,
+  QuantMatMul: quantMatMul,
   ReduceSum: reduced,
   ReduceMean: reduced,
   Softmax: unary("Softmax"),

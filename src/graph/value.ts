@@ -7,7 +7,7 @@
  */
 import type { Shape } from "./dim.ts";
 
-export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "uint32" | "bool";
+export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "uint32" | "int8" | "uint8" | "bool";
 
 export interface Value {
   readonly name: string;

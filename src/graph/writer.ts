@@ -30,6 +30,8 @@ export interface Writer {
 export const MICROSOFT = "com.microsoft";
 export const ONNX_DTYPES: Readonly<Record<DType, number>> = {
   float32: 1,
+  uint8: 2,
+  int8: 3,
   int32: 6,
   int64: 7,
   bool: 9,

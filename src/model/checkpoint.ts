@@ -1,17 +1,55 @@
 /** The weights of a Hugging Face checkpoint folder: which tensor lies where, in one safetensors file or many. */
-import { existsSync, statSync } from "node:fs";
-import { basename, join, relative } from "node:path";
+import { existsSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join, relative } from "node:path";
 import { UserError } from "../utils/errors.ts";
 import { isJsonObject, kindOf, readJsonObject } from "../utils/json.ts";
 import { elementCount, readHeader, type TensorEntry } from "../utils/safetensors.ts";
 import { type Architecture, readArchitecture } from "./architecture.ts";
 import { parameterShapes } from "./parameters.ts";
+import type { QuantKind } from "./quantised/matrix.ts";
+import { openQuantised, type QuantisedEntry, type QuantisedFiles } from "./quantised/store.ts";
 
 export interface Checkpoint {
   readonly dir: string;
   readonly architecture: Architecture;
   /** By Hugging Face name; every parameter of the architecture, with its shape checked. */
   readonly tensors: ReadonlyMap<string, TensorEntry>;
+  /** Matrices that graphs take in few bits instead. */
+  readonly quantised?: QuantisedWeights;
+}
+
+/** By the name of the weight [out, in]. */
+export interface QuantisedWeights {
+  readonly kind: QuantKind;
+  readonly weights: ReadonlyMap<string, QuantisedEntry>;
+  /** Transposed, for gradients; absent where nothing is differentiated. */
+  readonly transposed: ReadonlyMap<string, QuantisedEntry>;
+}
+
+/** The same checkpoint, its linear layers in few bits. */
+export function withQuantised(checkpoint: Checkpoint, files: QuantisedFiles): Checkpoint {
+  const dir = realpathSync(checkpoint.dir); // as the files' paths are: they are compared
+  const tensors = [...checkpoint.tensors].map(([name, entry]): [string, TensorEntry] => {
+    return [name, { ...entry, file: join(dir, relative(checkpoint.dir, entry.file)) }];
+  });
+  const quantised = {
+    kind: files.kind,
+    weights: openQuantised(files, ""),
+    transposed: openQuantised(files, ".transposed"),
+  };
+  return { ...checkpoint, dir, tensors: new Map(tensors), quantised };
+}
+
+/** The folder that graphs of this checkpoint name their weights relative to: its own, or one above it and the quantised files. */
+export function weightsDir({ dir, quantised }: Checkpoint): string {
+  const files = quantised
+    ? [...quantised.weights.values(), ...quantised.transposed.values()].map(({ values }) => values.file)
+    : [];
+  return [...new Set(files)].reduce((folder, file) => {
+    let above = folder;
+    while (relative(above, file).startsWith("..")) above = dirname(above);
+    return above;
+  }, dir);
 }
 
 const SINGLE = "model.safetensors";

@@ -1,16 +1,19 @@
 /** What every layer of the model is built from: parameters (frozen in their file, or fed because they train), linear layers, norms, attention. */
-import { basename } from "node:path";
+import { relative } from "node:path";
 import { type Builder, builderOf } from "../graph/builder.ts";
 import type { Dim } from "../graph/dim.ts";
 import type { DType, Graph, Value } from "../graph/graph.ts";
+import type { QuantForm, QuantMatrix } from "../graph/ops.ts";
 import { bf16ToFloat32, float32ToBf16 } from "../utils/bf16.ts";
 import { InternalError, required } from "../utils/errors.ts";
 import type { TensorDtype, TensorEntry } from "../utils/safetensors.ts";
 import type { Architecture, RotaryDtype } from "./architecture.ts";
-import type { Checkpoint } from "./checkpoint.ts";
+import { type Checkpoint, weightsDir } from "./checkpoint.ts";
 import { type LoraModule, type LoraSettings, loraScale } from "./lora.ts";
 import { addLora, dora } from "./lowRank.ts";
 import { isVision, type LinearModule, linearModules } from "./parameters.ts";
+import { formOf } from "./quantised/matrix.ts";
+import type { QuantisedEntry } from "./quantised/store.ts";
 
 /** What changes in training; all else stays in the checkpoint's files. */
 export interface Trainables {
@@ -41,7 +44,13 @@ export function trainableShapes(
   return shapes;
 }
 
-const DTYPES: Partial<Record<TensorDtype, DType>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+const DTYPES: Partial<Record<TensorDtype, DType>> = {
+  F32: "float32",
+  F16: "float16",
+  BF16: "bfloat16",
+  I8: "int8",
+  U8: "uint8",
+};
 
 /** Parameters of a product. */
 interface ProductNames {
@@ -60,6 +69,7 @@ export class LayerBuilder {
   readonly #linears: ReadonlyMap<string, LinearModule>;
   readonly #adapters: ReadonlyMap<string, LoraModule>;
   readonly #frozen = new Map<string, Value>();
+  readonly #weightsDir: string;
   #dropoutSeed: Value | null = null;
   #dropoutSites = 0;
 
@@ -73,6 +83,7 @@ export class LayerBuilder {
     this.ops = builderOf(graph);
     this.architecture = checkpoint.architecture;
     this.#checkpoint = checkpoint;
+    this.#weightsDir = weightsDir(checkpoint);
     this.#trainables = trainables;
     this.#linears = new Map(linearModules(checkpoint.architecture).map((module) => [module.name, module]));
     this.#adapters = new Map(trainables.lora?.modules.map((module) => [module.name, module]));
@@ -116,8 +127,13 @@ export class LayerBuilder {
     const { ops } = this;
     const added = bias === null ? null : this.parameter(bias);
     const entry = required(this.#checkpoint.tensors.get(weight), `parameter ${weight}`);
-    if (!this.#trainables.full.has(weight))
-      return ops.storedMatMul(x, this.#stored(entry, shape ?? entry.shape), { bias: added });
+    const isFrozen = !this.#trainables.full.has(weight);
+    const quantised = isFrozen ? this.#quantised(weight) : null;
+    if (quantised) {
+      const product = ops.quantMatMul(x, quantised.matrix, quantised.out, quantised.backward);
+      return added ? ops.add(product, added) : product;
+    }
+    if (isFrozen) return ops.storedMatMul(x, this.#stored(entry, shape ?? entry.shape), { bias: added });
     const fed = this.parameter(weight, shape);
     return added ? ops.gemm(x, fed, added, { transB: true }) : ops.matMul(x, fed, { transB: true });
   }
@@ -158,6 +174,24 @@ export class LayerBuilder {
     return value;
   }
 
+  /** The weight [out, in] in few bits, and in a graph that is differentiated its transpose; null where it is not kept so. */
+  #quantised(name: string): { matrix: QuantMatrix; backward: QuantMatrix | null; out: number } | null {
+    const { quantised, tensors } = this.#checkpoint;
+    const entry = quantised?.weights.get(name);
+    if (!quantised || !entry) return null;
+    const [out = 0, columns = 0] = required(tensors.get(name), name).shape;
+    const matrix = this.#fewBits(entry, formOf(quantised.kind, columns), name);
+    const transposed = this.mode === "train" ? quantised.transposed.get(name) : undefined;
+    const backward = transposed ? this.#fewBits(transposed, formOf(quantised.kind, out), `${name}.transposed`) : null;
+    return { matrix, backward, out };
+  }
+
+  #fewBits({ values, scales }: QuantisedEntry, form: QuantForm, name: string): QuantMatrix {
+    const weight = (entry: TensorEntry, suffix: string): Value =>
+      this.#stored({ ...entry, name: `${name}.${suffix}` }, entry.shape);
+    return { values: weight(values, "values"), scales: weight(scales, "scales"), form };
+  }
+
   #stored({ name, dtype, file, offset, byteLength }: TensorEntry, shape: readonly number[]): Value {
     const known = this.#frozen.get(name);
     if (known) return known;
@@ -165,7 +199,7 @@ export class LayerBuilder {
       name,
       dtype: required(DTYPES[dtype], `graph type of ${dtype}`),
       shape,
-      location: basename(file),
+      location: relative(this.#weightsDir, file),
       offset,
       byteLength,
     });

@@ -9,6 +9,8 @@ export interface SessionOptions {
   readonly device: Device;
   /** Folder that external weights are relative to: a real one, not a folder of symlinks that lead out of it. */
   readonly weightsDir?: string;
+  /** Keeps constant weights in memory as the kernels like them best, instead of reading them from their files. */
+  readonly packWeights?: boolean;
   /** Threads inside one operation; the runtime's default is one per core. */
   readonly threads?: number;
   /** Writes a profile `<prefix>_<time>.json` when the session is released. */
@@ -43,7 +45,7 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
     extra: {
       session: {
         // packed copies would double the memory of the weights (18.0 instead of 12.8 GB at the 2B shape) and save 2 % of a step
-        disable_prepacking: "1",
+        disable_prepacking: options.packWeights ? "0" : "1",
         ...(options.weightsDir ? { model_external_initializers_file_folder_path: options.weightsDir } : {}),
       },
     },

@@ -6,6 +6,7 @@ import { encodeOnnx } from "../graph/onnx.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { evalGraph, gradientName, type ModelGraph, trainingGraph } from "../model/graphs.ts";
 import { trainableShapes } from "../model/layers.ts";
+import { openModelSession } from "../model/session.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import type { Device } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
@@ -198,7 +199,7 @@ export class Replica {
       throw new InternalError(`the training graph leaves out ${idle.map(({ name }) => name).join(", ")}`);
     }
     return {
-      session: await openSession(encodeOnnx(graph), { device: this.#device, weightsDir: this.#checkpoint.dir }),
+      session: await openModelSession(graph, this.#checkpoint, this.#device),
       trainable,
     };
   }

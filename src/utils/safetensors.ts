@@ -160,7 +160,21 @@ export function readTensorBytes(entry: TensorEntry): Uint8Array<ArrayBuffer> {
 
 /** One tensor as float32, converted exactly from F32, BF16 or F16. @throws UserError for other types */
 export function readFloat32(entry: TensorEntry): Float32Array {
-  const { buffer } = readTensorBytes(entry);
+  return asFloat32(entry, readTensorBytes(entry));
+}
+
+/** Rows [start, end) of a tensor along its first axis, as `readFloat32`. */
+export function readFloat32Rows(entry: TensorEntry, start: number, end: number): Float32Array {
+  const rowBytes = entry.byteLength / (entry.shape[0] ?? 1);
+  return readFloat32({
+    ...entry,
+    shape: [end - start, ...entry.shape.slice(1)],
+    offset: entry.offset + start * rowBytes,
+    byteLength: (end - start) * rowBytes,
+  });
+}
+
+function asFloat32(entry: TensorEntry, { buffer }: Uint8Array<ArrayBuffer>): Float32Array {
   if (entry.dtype === "F32") return new Float32Array(buffer);
   if (entry.dtype === "BF16") return bf16ToFloat32(new Uint16Array(buffer));
   if (entry.dtype === "F16") return float16ToFloat32(new Uint16Array(buffer));
@@ -219,9 +233,22 @@ function bytesOf(tensor: WritableTensor): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
-const byteLengthOf = ({ dtype, shape }: WritableTensor): number => elementCount(shape) * BYTES[dtype];
+type TensorPlan = Omit<WritableTensor, "values">;
 
-function headerOf(tensors: readonly WritableTensor[], metadata: Readonly<Record<string, string>>): Buffer {
+const byteLengthOf = ({ dtype, shape }: TensorPlan): number => elementCount(shape) * BYTES[dtype];
+
+/** The header of a file of these tensors, for writers that put them down in an order of their own: each at its offset. */
+export function headerBytes(tensors: readonly TensorPlan[], metadata: Readonly<Record<string, string>>) {
+  const header = headerOf(tensors, metadata);
+  let size = header.length;
+  const offsets = tensors.map((tensor) => {
+    size += byteLengthOf(tensor);
+    return size - byteLengthOf(tensor);
+  });
+  return { header, offsets, size };
+}
+
+function headerOf(tensors: readonly TensorPlan[], metadata: Readonly<Record<string, string>>): Buffer {
   const entries: Record<string, unknown> = { __metadata__: metadata };
   let end = 0;
   for (const tensor of tensors) {

@@ -1,0 +1,71 @@
+/**
+ * The rotation that spreads a few large numbers of a row over their neighbours before the row is rounded to 8 bits. A product
+ * does not change when both factors are rotated: x W^T = (x R)(W R)^T. R is diag(signs) H / sqrt(n) with Hadamard's H: random
+ * signs keep rows that are constant from becoming one large number. Idea: QuIP#, section 3; QuaRot, section 3.
+ */
+import { randomFrom } from "../utils/random.ts";
+
+/** Larger blocks spread better and cost more: 2 * rows * in * block operations. */
+const LARGEST_BLOCK = 64;
+
+/** The block for rows of a length: the largest power of two up to 64 that divides it; 1 rotates nothing. */
+export function rotationBlock(length: number): number {
+  let block = LARGEST_BLOCK;
+  while (length % block !== 0) block /= 2;
+  return block;
+}
+
+/** [n] of 1 and -1, the same for ever: cached weights depend on them. */
+function signs(n: number): Float32Array {
+  const random = randomFrom("rotation", n);
+  return Float32Array.from({ length: n }, () => (random.uniform() < 0.5 ? -1 : 1));
+}
+
+/** The rotation of `values` in place, in blocks of n that lie `stride` apart from element to element, starting at each of `starts`. */
+export class Rotation {
+  readonly #signs: Float32Array;
+
+  constructor(readonly n: number) {
+    this.#signs = signs(n);
+  }
+
+  /** Rotates each row of `rows` [n, width] with the others: along the first axis. */
+  columns(rows: Float32Array, width: number): void {
+    for (let i = 0; i < this.n; i++) scaleRange(rows, i * width, width, (this.#signs[i] as number) / Math.sqrt(this.n));
+    for (let half = 1; half < this.n; half *= 2)
+      for (let i = 0; i < this.n; i += 2 * half)
+        for (let j = i; j < i + half; j++) butterfly(rows, j * width, (j + half) * width, width);
+  }
+
+  /** Rotates `row` [k * n] in blocks of n. */
+  row(row: Float32Array): void {
+    const factor = 1 / Math.sqrt(this.n);
+    for (let i = 0; i < row.length; i++) row[i] = (row[i] as number) * (this.#signs[i % this.n] as number) * factor;
+    for (let half = 1; half < this.n; half *= 2)
+      for (let i = 0; i < row.length; i += 2 * half) butterfly(row, i, i + half, half);
+  }
+
+  /** R [n, n], row by row. */
+  matrix(): Float32Array {
+    const { n } = this;
+    const rows = new Float32Array(n * n);
+    for (let i = 0; i < n; i++) {
+      rows[i * n + i] = 1;
+      this.row(rows.subarray(i * n, (i + 1) * n));
+    }
+    return rows;
+  }
+}
+
+function scaleRange(values: Float32Array, start: number, count: number, factor: number): void {
+  for (let i = start; i < start + count; i++) values[i] = (values[i] as number) * factor;
+}
+
+/** a, b -> a + b, a - b for `count` elements from each start. */
+function butterfly(values: Float32Array, a: number, b: number, count: number): void {
+  for (let i = 0; i < count; i++) {
+    const [left, right] = [values[a + i] as number, values[b + i] as number];
+    values[a + i] = left + right;
+    values[b + i] = left - right;
+  }
+}

@@ -1,0 +1,92 @@
+/** Writes one file of quantised matrices with all cores: each thread works out whole matrices and writes them in their places. */
+import { open, rename, rm, truncate } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { startThread } from "../../runtime/thread.ts";
+import { messageOf, UserError } from "../../utils/errors.ts";
+import { elementCount, headerBytes, type TensorEntry } from "../../utils/safetensors.ts";
+import type { QuantKind } from "./matrix.ts";
+import { Quantiser, type QuantiseTask } from "./quantiser.ts";
+
+export interface MatrixToWrite {
+  readonly entry: TensorEntry;
+  readonly kind: QuantKind;
+  readonly isTransposed: boolean;
+  readonly valueShape: readonly number[];
+  readonly scaleShape: readonly number[];
+}
+
+/** Below this many numbers, starting threads takes longer than the work. */
+const WORTH_THREADS = 2 ** 24;
+
+/** @throws UserError when the disk is full or the folder cannot be written */
+export async function writeInParallel(
+  file: string,
+  matrices: readonly MatrixToWrite[],
+  { onProgress }: { onProgress: (done: number, total: number) => void },
+): Promise<void> {
+  const { header, tasks, size } = layOut(matrices);
+  const temporary = `${file}.tmp-${process.pid}`;
+  try {
+    const handle = await open(temporary, "w");
+    await handle.write(header);
+    await handle.close();
+    await truncate(temporary, size);
+    await runTasks(temporary, tasks, onProgress);
+    const whole = await open(temporary, "r+");
+    await whole.sync();
+    await whole.close();
+    await rename(temporary, file);
+  } catch (cause) {
+    await rm(temporary, { force: true });
+    if (cause instanceof UserError) throw cause;
+    throw new UserError(`${file}: cannot be written: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Where everything goes; the largest matrices first, so that no thread is left alone with one at the end. */
+function layOut(matrices: readonly MatrixToWrite[]) {
+  const scales = matrices.map(({ entry, scaleShape }) => {
+    return { name: `${entry.name}.scales`, dtype: "F32" as const, shape: scaleShape };
+  });
+  const values = matrices.map(({ entry, kind, valueShape }) => {
+    return {
+      name: `${entry.name}.values`,
+      dtype: kind === "int8" ? ("I8" as const) : ("U8" as const),
+      shape: valueShape,
+    };
+  });
+  const { header, offsets, size } = headerBytes([...scales, ...values], {}); // scales first: they stay at multiples of 4
+  const tasks = matrices.map(({ entry, kind, isTransposed }, i): QuantiseTask => {
+    return { entry, kind, isTransposed, scalesAt: offsets[i] ?? 0, valuesAt: offsets[matrices.length + i] ?? 0 };
+  });
+  return { header, size, tasks: tasks.sort((a, b) => b.entry.byteLength - a.entry.byteLength) };
+}
+
+async function runTasks(
+  file: string,
+  tasks: readonly QuantiseTask[],
+  onProgress: (done: number, total: number) => void,
+): Promise<void> {
+  const total = tasks.reduce((sum, { entry }) => sum + elementCount(entry.shape), 0);
+  const threads =
+    total < WORTH_THREADS
+      ? []
+      : Array.from({ length: Math.min(availableParallelism(), tasks.length) }, () =>
+          startThread<Quantiser>(new URL("./worker.ts", import.meta.url), null),
+        );
+  const waiting = [...tasks];
+  let done = 0;
+  const work = async (quantiser: { write(file: string, task: QuantiseTask): unknown }): Promise<void> => {
+    for (let task = waiting.shift(); task; task = waiting.shift()) {
+      await quantiser.write(file, task);
+      done += elementCount(task.entry.shape);
+      onProgress(done, total);
+    }
+  };
+  try {
+    await Promise.all(threads.length > 0 ? threads.map(({ remote }) => work(remote)) : [work(new Quantiser())]);
+  } finally {
+    waiting.length = 0;
+    await Promise.all(threads.map((thread) => thread.stop()));
+  }
+}
