@@ -91,8 +91,8 @@ export function formatPersonal({ users, micro, folds }: PersonalSummary): string
     String(users[user]?.n),
     String(one.n_folds),
     spread(percent(one.avg_accuracy), percent(one.std_accuracy).padStart(7)),
-    spread(units(one.avg_mean_l2), units(one.std_mean_l2).padStart(5)),
-    spread(units(one.avg_median_l2), units(one.std_median_l2).padStart(5)),
+    spread(units(one.avg_mean_l2), units(one.std_mean_l2).padStart(6)),
+    spread(units(one.avg_median_l2), units(one.std_median_l2).padStart(6)),
     ...(hasFailures ? [String(users[user]?.failures)] : []),
   ]);
   const failures = hasFailures ? [String(micro.failures)] : [];
