@@ -86,7 +86,7 @@ export function forecastOf(input: ForecastInput, settings: ForecastSettings, mac
       validation: validations * (evaluation?.seconds ?? 0),
     },
     flops: epochs * sum(batches, ({ lengths }) => training.flops(lengths)) + passes * (pictures?.flops ?? 0),
-    memory: memoryOf({ ...seen, ...settings }, batches, work),
+    memory: memoryOf({ ...settings, ...seen }, batches, work),
   };
 }
 
