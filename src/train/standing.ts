@@ -79,7 +79,7 @@ export function bestCheckpoint(standing: Standing, { runDir, metricForBestModel 
   const own = join(runDir, checkpointName(best.step));
   const isThere = best.step === standing.step || existsSync(own);
   const former = standing.formerBest;
-  const isFormer = former !== null && basename(former) === checkpointName(best.step);
+  const isFormer = former !== null && basename(former) === checkpointName(best.step) && existsSync(former);
   return { ...best, dir: isThere ? own : isFormer ? former : null };
 }
 
