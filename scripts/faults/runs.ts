@@ -23,8 +23,8 @@ export const LORA: Kind = {
   runDir: "checkpoints/global_agent_lora",
 };
 export const FULL: Kind = {
-  name: "full, vision frozen",
-  flags: ["--no-train-vision", "--lr", "5e-3"],
+  name: "full fine-tuning, vision frozen, with a moving average",
+  flags: ["--no-train-vision", "--lr", "5e-3", "--ema-decay", "0.9"],
   runDir: "checkpoints/global_agent_full",
 };
 
