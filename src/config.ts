@@ -162,6 +162,8 @@ export function describeConfig(config: AnyConfig): string[] {
 /** The settings as a file for `--config`, which gives the same run again. */
 export const trainSettingsText = (config: TrainConfig): string => savedText(TRAIN_COMMAND, config);
 export const evalSettingsText = (config: EvalConfig): string => savedText(EVAL_COMMAND, config);
+export const savedEvalSettingsText = (config: SavedConfig): string =>
+  savedText(SAVED_COMMAND, config, `${JSON.stringify(config.path)} `);
 export const personSettingsText = (config: PersonConfig): string => savedText(PERSON_COMMAND, config);
 
 function savedText(
@@ -172,6 +174,7 @@ function savedText(
     alternatives,
   }: Pick<typeof TRAIN_COMMAND, "name" | "alternatives" | "first"> & { settings: Settings },
   config: AnyConfig,
+  words = "",
 ): string {
   return settingsText({
     settings,
@@ -181,7 +184,7 @@ function savedText(
     first: { key: first.name, word: devicesText(config) },
     about: [
       "All settings of a run. To do it again:",
-      `npx tsx src/${name}.ts --config THIS_FILE`,
+      `npx tsx src/${name}.ts ${words}--config THIS_FILE`,
       "A flag beside --config counts more than a line here: --checkpoint-dir and --out keep the first run's files.",
     ],
   });

@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { answerUsers } from "./app/answer.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
+import { saveSettings } from "./app/saveSettings.ts";
 import { readTest } from "./app/splits.ts";
 import { nameOf, openTarget } from "./app/target.ts";
 import { digestOf } from "./app/trainingRun.ts";
-import { describeConfig, PIXEL_CAP, parseSavedConfig } from "./config.ts";
+import { describeConfig, PIXEL_CAP, parseSavedConfig, savedEvalSettingsText } from "./config.ts";
 import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { usableDevice } from "./runtime/probe.ts";
@@ -26,13 +27,15 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const users = await readTest({ ...config, log }, config.users);
   if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
 
+  const dir = join(config.out, config.name ?? nameOf(config.path));
+  await saveSettings(dir, savedEvalSettingsText(config));
   const trainable = adapter ? ({ kind: "lora", settings: adapter.settings } as const) : ({ kind: "none" } as const);
   const thread = startEngine({ modelDir: model.dir, device, trainable });
   try {
     if (adapter) await thread.remote.setParameters(ADAPTER, adapter.values);
     await answerUsers(thread.remote, model, users, {
       ...config,
-      dir: join(config.out, config.name ?? nameOf(config.path)),
+      dir,
       weights: { base: checkpointIdentity(model.checkpoint), trained: adapter && digestOf(adapter.values) },
       parameterSet: adapter && ADAPTER,
       log,

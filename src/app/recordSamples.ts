@@ -8,6 +8,7 @@ import { commandOf } from "../text/groundingPrompt.ts";
 import { mapAhead } from "../utils/ahead.ts";
 import { Interrupted, messageOf, UserError } from "../utils/errors.ts";
 import { writeWhole } from "../utils/files.ts";
+import { removeUnfinished } from "../utils/folders.ts";
 import type { Log } from "../utils/log.ts";
 import { startProgress } from "../utils/progress.ts";
 import { readImageSize } from "../vision/decode.ts";
@@ -57,6 +58,7 @@ async function makeFolder(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true }).catch((cause) => {
     throw new UserError(`${dir}: cannot be made: ${messageOf(cause)}`, { cause });
   });
+  await removeUnfinished(dir); // of a process that was killed
 }
 
 type Screen = NonNullable<SampleRow["screen"]>;

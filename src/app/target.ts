@@ -55,7 +55,17 @@ async function openOnBase(dir: string, options: TargetOptions): Promise<Target> 
     savedBudget: savedBudget ? dir : null,
   });
   refuseOtherBase(dir, model.checkpoint);
-  return { model, adapter: readAdapter(dir, model.checkpoint) };
+  return { model, adapter: readOnBase(dir, model) };
+}
+
+function readOnBase(dir: string, { checkpoint }: Model): Adapter {
+  try {
+    return readAdapter(dir, checkpoint);
+  } catch (cause) {
+    if (!(cause instanceof UserError)) throw cause;
+    const hint = `the base here is ${checkpoint.dir}; where it is another, name it with --model`;
+    throw new UserError(`${cause.message}\n${hint}`, { cause });
+  }
 }
 
 /** @returns null for the embedded model, by which adapters trained here on no named model mean it */

@@ -8,6 +8,7 @@ import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { messageOf, UserError } from "../utils/errors.ts";
 import { jsonText, readTextIfThere, writeJson, writeWhole } from "../utils/files.ts";
+import { removeUnfinished } from "../utils/folders.ts";
 import { pythonDict } from "../utils/python.ts";
 import { formatTable } from "../utils/table.ts";
 import { type Metrics, mean, metricsOf, type Point, type Scored } from "./grounding.ts";
@@ -94,10 +95,12 @@ export async function openBook(
   return bookOf({ folder, kept, writeEveryMs: WRITE_EVERY_MS, onFinish: () => undefined });
 }
 
+/** Makes a folder, or clears one of what a killed process left half-written. */
 async function makeDir(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true }).catch((cause) => {
     throw new UserError(`${dir}: cannot be made: ${messageOf(cause)}`, { cause });
   });
+  await removeUnfinished(dir);
 }
 
 const IDENTITY_FILE = "evaluation.json";

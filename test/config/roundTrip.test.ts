@@ -4,13 +4,15 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
-import { EVALUATION, PERSON, TRAINING } from "../../src/config/commands.ts";
+import { EVALUATION, PERSON, SAVED, TRAINING } from "../../src/config/commands.ts";
 import {
   evalSettingsText,
   parseEvalConfig,
   parsePersonConfig,
+  parseSavedConfig,
   parseTrainConfig,
   personSettingsText,
+  savedEvalSettingsText,
   trainSettingsText,
 } from "../../src/config.ts";
 import { UserError } from "../../src/utils/errors.ts";
@@ -120,6 +122,16 @@ test("training: every flag comes back", () => {
 
 test("evaluation: every flag comes back", () => {
   assertRoundTrips("evaluation", { settings: EVALUATION, parse: parseEvalConfig, text: evalSettingsText });
+});
+
+test("evaluation of what was saved: every flag comes back", () => {
+  const parse = ([first = "", ...rest]: Line) =>
+    parseSavedConfig(
+      first === "" || first.startsWith("-")
+        ? ["a run", ...(first === "" ? [] : [first]), ...rest]
+        : [first, "a run", ...rest],
+    );
+  assertRoundTrips("saved", { settings: SAVED, parse, text: savedEvalSettingsText });
 });
 
 test("personal agents: every flag comes back", () => {

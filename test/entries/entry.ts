@@ -27,6 +27,8 @@ export interface RunningEntry {
   sees(text: string): Promise<void>;
   /** Ctrl-C. */
   interrupt(): void;
+  /** SIGKILL: nothing is saved, nothing is told. */
+  kill(): void;
   readonly ended: Promise<Ended>;
 }
 
@@ -54,7 +56,8 @@ export function startEntry(name: EntryName, args: readonly string[], cwd: string
   });
   return {
     sees: (text) => seen({ text, ended, waiting, stderr: () => written.stderr }),
-    interrupt: () => interrupt(child),
+    interrupt: () => send(child, "SIGINT"),
+    kill: () => send(child, "SIGKILL"),
     ended,
   };
 }
@@ -85,8 +88,8 @@ function seen({ text, ended, waiting, stderr }: Watch): Promise<void> {
   });
 }
 
-function interrupt(child: ChildProcess): void {
-  if (!child.kill("SIGINT")) throw new Error("the process had ended before it could be interrupted");
+function send(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (!child.kill(signal)) throw new Error(`the process had ended before it could be sent ${signal}`);
 }
 
 /** Every file below a folder, by path from there, sorted. */
