@@ -47,30 +47,32 @@ const PAPER = {
   ...{ loraR: 4, loraAlpha: 32, loraDropout: 0.1, maxPixels: PIXEL_CAP, seed: 42 },
   ...{ lr: 1e-6, schedule: "linear", warmupSteps: 50, weightDecay: 0.01, maxGradNorm: 1 },
   ...{ epochs: 1, batchSize: 1, accumulation: 8, labelMode: "pigg", lossNormalization: "microbatch-mean" },
-  ...{ saveSteps: 1000, evalSteps: 1000, keep: 3, maxNewTokens: 512, parse: "compatible" },
+  ...{ saveSteps: 1000, evalSteps: 1000, keep: 3, metricForBestModel: "eval_loss", loadBest: true },
+  ...{ maxNewTokens: 512, parse: "compatible" },
 } satisfies Preset;
 
 const PRESET_VALUES: Readonly<Record<Name, Preset>> = { debug: DEBUG, quick: QUICK, paper: PAPER };
 
-/** Its personal agents. */
-const PERSON_VALUES: Readonly<Record<Name, PersonPreset>> = {
-  debug: { folds: 2, maxSteps: 2, accumulation: 1, batchSize: 2, warmupSteps: 1 },
-  quick: {},
-  paper: {
-    ...{ lr: 2e-5, schedule: "linear", epochs: 3, batchSize: 1, accumulation: 4, warmupSteps: 5 },
-    ...{ folds: 3, foldBy: "step" },
-  },
+/** The same of personal agents. How many passes suit one user's data is the model's own default. */
+const PERSON_VALUES: Readonly<Record<Name, Preset & PersonPreset>> = {
+  debug: { ...DEBUG, folds: 2, maxSteps: 2, accumulation: 1 },
+  quick: { limit: QUICK.limit },
+  paper: { ...PAPER, lr: 2e-5, epochs: 3, accumulation: 4, warmupSteps: 5, folds: 3, foldBy: "step" },
 };
 
 /** @param data null for the embedded users */
 export function presetOf(preset: string, { data }: { readonly data: string | null }): Preset {
-  const name = nameOf(preset);
-  return { ...PRESET_VALUES[name], ...(name === "debug" && data === null ? DEBUG_USERS : {}) };
+  return withUsers(PRESET_VALUES, preset, data);
 }
 
 /** @param data null for the embedded users */
-export function personPresetOf(preset: string, values: { readonly data: string | null }): Preset & PersonPreset {
-  return { ...presetOf(preset, values), ...PERSON_VALUES[nameOf(preset)] };
+export function personPresetOf(preset: string, { data }: { readonly data: string | null }): Preset & PersonPreset {
+  return withUsers(PERSON_VALUES, preset, data);
+}
+
+function withUsers<P>(presets: Readonly<Record<Name, P>>, preset: string, data: string | null): P {
+  const name = nameOf(preset);
+  return { ...presets[name], ...(name === "debug" && data === null ? DEBUG_USERS : {}) };
 }
 
 function nameOf(preset: string): Name {

@@ -3,7 +3,13 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { describeConfig, parseEvalConfig, parsePreviewConfig, parseTrainConfig } from "../../src/config.ts";
+import {
+  describeConfig,
+  parseEvalConfig,
+  parsePersonConfig,
+  parsePreviewConfig,
+  parseTrainConfig,
+} from "../../src/config.ts";
 import { UserError } from "../../src/utils/errors.ts";
 import { newFolder, scratchFolder } from "../train/folders.ts";
 
@@ -188,4 +194,11 @@ test("the presets: debug takes few of the embedded users, paper is the published
     ["linear", 0.01, 1, 42, 1000, 1000, 3, 1_003_520, 512],
   );
   assert.deepEqual([rest.labelMode, rest.lossNormalization, rest.parse], ["pigg", "microbatch-mean", "compatible"]);
+  assert.deepEqual([rest.metricForBestModel, rest.loadBest], ["eval_loss", true]);
+  const person = parsePersonConfig(["--preset", "paper"]);
+  assert.deepEqual(
+    [person.lr, person.epochs, person.accumulation, person.warmupSteps, person.folds, person.foldBy, person.loraR],
+    [2e-5, 3, 4, 5, 3, "step", 4],
+  );
+  assert.deepEqual([parsePersonConfig(["--preset", "quick"]).epochs, parsePersonConfig([]).epochs], [8, 8]);
 });
