@@ -53,7 +53,11 @@ export async function tryAll(grounds: Grounds): Promise<Damage[]> {
       outcome: String(thrown),
       message: "",
     }));
-    results.push({ what, ...result, message: result.message.replaceAll(`${scratch}/`, "") });
+    results.push({
+      what,
+      ...result,
+      message: result.message.replaceAll(`${scratch}/`, "").replaceAll(`${scratch}-model`, "MODEL"),
+    });
     process.stderr.write(`${what}: ${result.outcome}\n`);
   }
   return results;

@@ -1,10 +1,9 @@
 /** The checkpoints that stand in a run's folder: which are whole, which is the newest, and which may go. */
 import { existsSync, readdirSync } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { checksumFault } from "../utils/checksums.ts";
 import { InternalError, messageOf, UserError } from "../utils/errors.ts";
-import { writeWhole } from "../utils/files.ts";
 import { isUnfinished, removeFolder, removeUnfinished } from "../utils/folders.ts";
 import { openSaved } from "./checkpointReader.ts";
 import { obstacle } from "./obstacles.ts";
@@ -147,7 +146,7 @@ export async function prepareRunFolder(runDir: string): Promise<void> {
     await mkdir(runDir, { recursive: true });
     for (const dir of [runDir, join(runDir, "artifacts")]) if (existsSync(dir)) await removeUnfinished(dir);
     const probe = join(runDir, `probe.tmp-${process.pid}`);
-    await writeWhole(probe, "x").finally(() => rm(probe, { force: true }));
+    await writeFile(probe, "x").finally(() => rm(probe, { force: true }));
   } catch (cause) {
     throw new UserError(`${runDir}: the run cannot write here: ${obstacle(cause)}`, { cause });
   }

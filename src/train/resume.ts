@@ -86,7 +86,7 @@ function countIn(dir: string, cursor: JsonObject, name: string): number {
 
 async function newestIn(runDir: string, log: Log): Promise<string> {
   const { newest, skipped } = await newestCheckpoint(runDir);
-  for (const { dir, reason } of skipped) log.warn(`--resume skips ${dir}: ${reason}`);
+  for (const { dir, reason } of skipped) log.warn(`--resume skips ${dir}: ${reason.replaceAll(`${dir}/`, "")}`);
   if (newest) return newest.dir;
   throw new UserError(
     `--resume: no whole checkpoint in ${runDir}; leave --resume out to start anew, or name a checkpoint folder`,
