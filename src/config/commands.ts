@@ -130,7 +130,8 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
   about: "Fine-tunes one model on the training users, then evaluates it on the test users.",
   examples: [
     "npx tsx src/finetuneGlobal.ts 0 --lora                        embedded model and users, GPU 0 or else the CPU",
-    "npx tsx src/finetuneGlobal.ts cpu --lora --limit 4 --no-eval  a quick look: 4 samples a user, training only",
+    "npx tsx src/finetuneGlobal.ts cpu --lora --preset debug       every stage in seconds, on a few samples",
+    "npx tsx src/finetuneGlobal.ts --config runs/example.toml      settings from a file; flags beside it count more",
     "npx tsx src/finetuneGlobal.ts cpu --lora --model Qwen/Qwen3-VL-2B-Instruct --data train.jsonl --no-eval",
     "npx tsx src/finetuneGlobal.ts cpu --lora --resume             go on where an interrupted run stopped",
   ],
@@ -217,6 +218,7 @@ export const EVAL_COMMAND: Command<typeof EVALUATION, readonly Device[]> = {
   examples: [
     "npx tsx src/vanillaEval.ts 0 --u 1 10                         users 1 to 10, GPU 0 or else the CPU",
     "npx tsx src/vanillaEval.ts cpu --u 3                          one user",
+    "npx tsx src/vanillaEval.ts cpu --preset debug                 4 samples of two users, short answers",
     "npx tsx src/vanillaEval.ts cpu --model Qwen/Qwen3-VL-2B-Instruct --data users/ --u 1 2 5 --limit 20",
   ],
   first: DEVICE,

@@ -55,7 +55,7 @@ const PRESET_VALUES: Readonly<Record<Name, Preset>> = { debug: DEBUG, quick: QUI
 
 /** The same of personal agents. How many passes suit one user's data is the model's own default. */
 const PERSON_VALUES: Readonly<Record<Name, Preset & PersonPreset>> = {
-  debug: { ...DEBUG, folds: 2, maxSteps: 2, accumulation: 1 },
+  debug: { ...DEBUG, folds: 2, foldBy: "step", maxSteps: 2, accumulation: 1 }, // so few samples may be of one episode
   quick: { limit: QUICK.limit },
   paper: { ...PAPER, lr: 2e-5, epochs: 3, accumulation: 4, warmupSteps: 5, folds: 3, foldBy: "step" },
 };
