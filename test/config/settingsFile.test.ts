@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import fc from "fast-check";
 import {
   describeConfig,
   parseEvalConfig,
@@ -201,4 +202,47 @@ test("the presets: debug takes few of the embedded users, paper is the published
     [2e-5, 3, 4, 5, 3, "step", 4],
   );
   assert.deepEqual([parsePersonConfig(["--preset", "quick"]).epochs, parsePersonConfig([]).epochs], [8, 8]);
+});
+
+test("no text, however odd, ends otherwise than in settings or one message that names the file", () => {
+  const piece = fc.constantFrom(
+    ...[
+      "lr",
+      "lora",
+      "u",
+      "device",
+      "[lora]",
+      "[[run]]",
+      "a.b",
+      '"x y"',
+      "=",
+      "=",
+      "\n",
+      "\n",
+      "\r",
+      " ",
+      "#",
+      ",",
+      ".",
+    ],
+    ...["1", "-0", "1e400", "0x1F", "1_000", "nan", "true", "1979-13-99", "07:32:00", '"', '"""', "'", "'''", "\\u00"],
+    ...["[", "]", "{", "}", "\\", "\u0000", "\uD800", "ü", "__proto__", "constructor", "=".repeat(3), "[".repeat(3000)],
+  );
+  const text = fc.array(piece, { maxLength: 14, size: "max" }).map((pieces) => pieces.join(""));
+  const file = fileOf("");
+  let refused = 0;
+  fc.assert(
+    fc.property(text, (written) => {
+      writeFileSync(file, written);
+      try {
+        parseTrainConfig(["--config", file]);
+      } catch (thrown) {
+        assert.ok(thrown instanceof UserError, String(thrown));
+        assert.match(thrown.message, /: \S+\.toml:\d+: |\n {2}\S+\.toml:\d+: /);
+        refused++;
+      }
+    }),
+    { numRuns: 500, seed: 8 },
+  );
+  assert.ok(refused > 250, `${refused} of 500 were refused`);
 });
