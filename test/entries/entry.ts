@@ -12,7 +12,7 @@ export const MODEL = join(FIXTURE, "model");
 export const DATA = join(FIXTURE, "data/train.jsonl");
 export const ADAPTER = join(FIXTURE, "adapter_init");
 
-export type EntryName = "finetuneGlobal" | "vanillaEval" | "evalCheckpoint" | "preview" | "report";
+export type EntryName = "finetuneGlobal" | "finetunePerson" | "vanillaEval" | "evalCheckpoint" | "preview" | "report";
 
 export interface Ended {
   /** null where a signal ended it. */
@@ -27,7 +27,7 @@ export interface RunningEntry {
   sees(text: string): Promise<void>;
   /** Ctrl-C. */
   interrupt(): void;
-  /** SIGKILL: nothing is saved, nothing is told. */
+  /** At once, with no time to save. */
   kill(): void;
   readonly ended: Promise<Ended>;
 }
@@ -56,8 +56,8 @@ export function startEntry(name: EntryName, args: readonly string[], cwd: string
   });
   return {
     sees: (text) => seen({ text, ended, waiting, stderr: () => written.stderr }),
-    interrupt: () => send(child, "SIGINT"),
-    kill: () => send(child, "SIGKILL"),
+    interrupt: () => end(child, "SIGINT"),
+    kill: () => end(child, "SIGKILL"),
     ended,
   };
 }
@@ -88,8 +88,8 @@ function seen({ text, ended, waiting, stderr }: Watch): Promise<void> {
   });
 }
 
-function send(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (!child.kill(signal)) throw new Error(`the process had ended before it could be sent ${signal}`);
+function end(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (!child.kill(signal)) throw new Error("the process had ended before it could be interrupted");
 }
 
 /** Every file below a folder, by path from there, sorted. */

@@ -7,8 +7,8 @@ import type { Example } from "../../data/example.ts";
 import { imagesOf } from "../../data/example.ts";
 import { type FoldOptions, foldsOf } from "../../data/folds.ts";
 import { userDir } from "../../eval/results.ts";
-import { checkpointIdentity } from "../../model/checkpoint.ts";
 import type { TrainableSpec } from "../../model/trainables.ts";
+import { weightsDigest } from "../../train/adapterBase.ts";
 import { oneARow } from "../../train/batchSource.ts";
 import type { NamedArrays } from "../../train/replica.ts";
 import type { RunOptions } from "../../train/run.ts";
@@ -85,7 +85,7 @@ export async function planAgents(
     cuts.set(user, await foldsOf(examples, { by: settings.foldBy, folds: settings.folds, seed: settings.seed }));
   const encoded = await encodeAll([...users.values()].flat(), model.processor, { ...encoding, split: "training" });
   const byId = new Map(encoded.map((one) => [keyOf(one), one]));
-  const startsFrom = { base: checkpointIdentity(model.checkpoint), values: digestOf(context.start) };
+  const startsFrom = { base: weightsDigest(model.checkpoint), values: digestOf(context.start) };
   return [...cuts].flatMap(([user, folds]) =>
     folds.map(({ train, heldOut }, fold) => {
       const learnt = train.flatMap((example) => byId.get(keyOf(example)) ?? []); // too long ones are left out where that is asked for

@@ -131,7 +131,7 @@ export function startingAgent(
     return { spec, values: required(values, "values of an adapter") };
   } catch (cause) {
     if (!(cause instanceof UserError) || !cause.message.startsWith("--adapter ")) throw cause;
-    throw new UserError(cause.message.replace(/^--adapter \S+/, `--base ${dir}`), { cause });
+    throw new UserError(cause.message.replace(`--adapter ${dir}`, `--base ${dir}`), { cause });
   }
 }
 

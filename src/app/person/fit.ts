@@ -68,7 +68,9 @@ export async function* fitAgents(
     }
   } catch (thrown) {
     if (!(thrown instanceof Interrupted)) throw thrown;
-    throw new Interrupted(`${thrown.message} (${finished} of ${agents.size} agents are done)`);
+    throw new Interrupted(
+      `stopped: ${finished} of ${agents.size} agents are done, and what is done of the next is saved; the same command goes on from there`,
+    );
   } finally {
     progress.stop();
   }
@@ -85,7 +87,7 @@ function fitter(context: FitContext): (agent: Agent, at: Unscored, show: ShowSte
   const isTowerTrained = trainsVision(trainablesOf(model.checkpoint, spec));
   const pictures = new PictureStore(engine, model.processor.vision); // for all agents, that each picture is encoded once
   return async (agent, at, show) => {
-    if (signal.aborted) throw new Interrupted("stopped; the same command goes on from there");
+    if (signal.aborted) throw new Interrupted("stopped between two agents");
     await train(agent, at, { ...context, pictures, isTowerTrained, show });
     await rm(join(agent.answersDir, RUN_CONFIG), { force: true }); // it stands for whole answers only
     await answerSamples(engine, model, agent.heldOut, {
