@@ -27,7 +27,7 @@ export interface RunningEntry {
   sees(text: string): Promise<void>;
   /** Ctrl-C. */
   interrupt(): void;
-  /** At once, with no time to save. */
+  /** SIGKILL: nothing is saved, nothing is told. */
   kill(): void;
   readonly ended: Promise<Ended>;
 }
@@ -56,8 +56,8 @@ export function startEntry(name: EntryName, args: readonly string[], cwd: string
   });
   return {
     sees: (text) => seen({ text, ended, waiting, stderr: () => written.stderr }),
-    interrupt: () => end(child, "SIGINT"),
-    kill: () => end(child, "SIGKILL"),
+    interrupt: () => send(child, "SIGINT"),
+    kill: () => send(child, "SIGKILL"),
     ended,
   };
 }
@@ -88,8 +88,8 @@ function seen({ text, ended, waiting, stderr }: Watch): Promise<void> {
   });
 }
 
-function end(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (!child.kill(signal)) throw new Error("the process had ended before it could be interrupted");
+function send(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (!child.kill(signal)) throw new Error(`the process had ended before it could be sent ${signal}`);
 }
 
 /** Every file below a folder, by path from there, sorted. */
