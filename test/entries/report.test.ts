@@ -111,13 +111,13 @@ test("training curves alone make a page; nothing at all is refused", async () =>
 test("a person counts when all folds are there, each sample held out once", async () => {
   const cwd = await folderWith();
   const person = join(cwd, "out/personal/user_2");
-  renameSync(join(person, "user_2_summary.json"), join(cwd, "kept.json"));
+  renameSync(join(cwd, "out/personal/user_2_summary.json"), join(cwd, "kept.json"));
   const unfinished = await report(cwd);
   assert.match(
     unfinished.stdout,
     /note: out\/personal\/user_2: left out: there is no user_2_summary\.json, so not every fold is done/,
   );
-  renameSync(join(cwd, "kept.json"), join(cwd, "out/personal/user_2_summary.json")); // either place will do
+  renameSync(join(cwd, "kept.json"), join(person, "user_2_summary.json")); // either place will do
 
   assert.doesNotMatch((await report(cwd)).stdout, /note:/);
   renameSync(join(person, "fold_2"), join(person, "fold_5"));
@@ -147,7 +147,7 @@ const DAMAGE: readonly (readonly [file: string, damage: (path: string) => void, 
   ["qwen3_vanilla/user_1/samples.json", (path) => writeFileSync(path, "[]"), /samples\.json: tells of 0 samples, out\.json answers 6/],
   ["qwen3_vanilla/user_1/samples.json", (path) => writeFileSync(path, readFileSync(path, "utf8").replace("screens/", "../../secret/")), /samples\.json: not a list of samples \(row 0\.screen\.file/],
   ["global_agent/trainer_state.json", (path) => appendFileSync(path, "}"), /trainer_state\.json: cannot be read as JSON/],
-  ["personal/user_1/user_1_summary.json", (path) => writeFileSync(path, '{"n_folds": "3"}'), /n_folds is "3"; expected the number of folds/],
+  ["personal/user_1_summary.json", (path) => writeFileSync(path, '{"n_folds": "3"}'), /n_folds is "3"; expected the number of folds/],
 ]; // biome-ignore format: one line each
 
 test("damaged files are one clear message each, and leave no page", async () => {

@@ -83,6 +83,7 @@ dialog .bar { display: flex; gap: 8px; align-items: center; flex-wrap: wrap }
 dialog output { flex: 1; text-align: center; color: var(--faint); font-size: .85rem }
 dialog article { border: 0; display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 16px; font-size: 1.05rem }
 dialog .screen { max-height: calc(100vh - 110px) }
+@media (max-width: 560px) { .gallery article:not([hidden]) { display: grid; grid-template-columns: 120px minmax(0, 1fr); gap: 10px; align-items: start } }
 @media (max-width: 700px) { dialog .screen { max-height: 62vh } }
 `;
 

@@ -129,6 +129,7 @@ export function methodLines({ comparisons, seed }: ReportSummary): string[] {
     "A click counts where it lies within 140 thousandths of the screen's sides of the true point (L2, in the same units).",
     "Macro averages weigh every user the same; a personal agent is scored only on samples that it was not trained on.",
     `Intervals: 95 % percentile bootstrap, ${count(DRAWS)} draws, seed ${seed}: users with replacement, then samples within each (of one user: samples alone).`,
+    "Where all clicks agree (0 % or 100 %), so do the draws: an interval without width says nothing.",
     `Permutation p: two-sided sign flips of the users' differences, ${isExact ? "all patterns" : "patterns drawn"}${isExact && users > 0 ? ` (the least p possible with ${users} users is ${pText(Math.min(1, 2 / 2 ** users))})` : ""}.`,
     "McNemar p: exact, over the clicks of all users together, taken as independent: users are not, so trust the permutation test first.",
     "Training is one run with one seed: the intervals tell how the score would vary with other users and samples, not with other seeds.",

@@ -79,7 +79,7 @@ async function writePersonal(
       await book.finish();
       await writeCurves(dir, { steps: 16, validationEvery: null, seed: 10 * user + fold });
     }
-    await writeJson(join(folder, `user_${user}_summary.json`), { user, n_folds: folds });
+    await writeJson(join(out, `personal/user_${user}_summary.json`), { user, n_folds: folds });
   }
 }
 
