@@ -1,5 +1,5 @@
 /** Runs killed at random moments, saves included, each followed by --resume: what is left in the end, against a run that was let be. */
-import { existsSync, mkdirSync, readdirSync, watch } from "node:fs";
+import { mkdirSync, readdirSync, watch } from "node:fs";
 import { join } from "node:path";
 import { listCheckpoints } from "../../src/train/checkpointFolders.ts";
 import { type Random, randomFrom } from "../../src/utils/random.ts";
@@ -28,8 +28,8 @@ export interface Kills {
 }
 
 type Moment =
-  | "before the first save of all"
-  | "between saves"
+  | "starting, or before its first save"
+  | "between two saves"
   | "writing a checkpoint"
   | "deleting an old one"
   | "writing the result";
@@ -45,8 +45,8 @@ export async function killMany(
 ): Promise<Kills> {
   const random = randomFrom(seed, "kills", kind.name);
   const moments = {
-    "before the first save of all": 0,
-    "between saves": 0,
+    "starting, or before its first save": 0,
+    "between two saves": 0,
     "writing a checkpoint": 0,
     "deleting an old one": 0,
     "writing the result": 0,
@@ -60,7 +60,7 @@ export async function killMany(
       if (moment === null) break; // it came to its end first
       moments[moment]++;
       process.stderr.write(
-        `${kind.name}, kill ${kills + 1}: ${moment}, newest ${listCheckpoints(join(cwd, kind.runDir)).whole[0]?.step ?? "none"}\n`,
+        `${kind.name}, kill ${kills + 1}: ${moment}, newest ${newestStep(join(cwd, kind.runDir))}\n`,
       );
     }
     await finish(kind, cwd);
@@ -75,6 +75,7 @@ export async function killMany(
 async function killOnce(kind: Kind, cwd: string, random: Random, uninterruptedMs: number): Promise<Moment | null> {
   const runDir = join(cwd, kind.runDir);
   mkdirSync(runDir, { recursive: true });
+  const before = newestStep(runDir);
   const run = start([...flagsOf(kind), ...resuming(runDir)], cwd);
   const watching = new AbortController();
   // half of the kills at any time, the other half aimed at something that is being written or deleted
@@ -85,34 +86,39 @@ async function killOnce(kind: Kind, cwd: string, random: Random, uninterruptedMs
   const isKilled = run.process.kill("SIGKILL");
   const { code } = await run.ended;
   if (!isKilled || code !== null) return null;
-  return momentOf(runDir, run);
+  return momentOf(runDir, run, before);
 }
 
-const RESULT = /^files\.tmp-/;
-const AIMS = [/^checkpoint-\d+\.tmp-/, /^checkpoint-\d+\.tmp-/, /^old-/, RESULT];
-const LONGEST_SAVE_MS = 40;
+const newestStep = (runDir: string): number => listCheckpoints(runDir).whole[0]?.step ?? 0;
+
+/** Names of what is under way, and about how long each stands. */
+const CHECKPOINT = { name: /^checkpoint-\d+\.tmp-/, ms: 20 };
+const DELETED = { name: /^old-/, ms: 0 };
+const RESULT = { name: /^files\.tmp-/, ms: 10 };
+const AIMS = [CHECKPOINT, CHECKPOINT, DELETED, RESULT];
 
 /** Some milliseconds after a temporary name of the chosen kind has appeared a few times. */
 async function inTheMidst(runDir: string, random: Random, signal: AbortSignal): Promise<void> {
   const aim = random.pick(AIMS);
   const times = aim === RESULT ? 1 : 1 + random.below(4);
-  const after = random.uniform() * LONGEST_SAVE_MS;
+  const after = random.uniform() * aim.ms;
   const seen = new Set<string>();
   await new Promise<void>((reached) => {
     watch(runDir, { signal }, (_, name) => {
-      if (name !== null && aim.test(name)) seen.add(name);
+      if (name !== null && aim.name.test(name)) seen.add(name);
       if (seen.size >= times) reached();
     });
   });
-  await pause(after);
+  if (after > 0) await pause(after); // without it, killed at the very event
 }
 
-function momentOf(runDir: string, run: Started): Moment {
-  const names = existsSync(runDir) ? readdirSync(runDir) : [];
+/** @param before the newest step that was saved when the run started */
+function momentOf(runDir: string, run: Started, before: number): Moment {
+  const names = readdirSync(runDir);
   const left = (pattern: RegExp): boolean =>
     names.some((name) => pattern.test(name) && name.endsWith(`.tmp-${run.process.pid}`));
   if (left(/^files\./)) return "writing the result";
   if (left(/^checkpoint-/)) return "writing a checkpoint";
   if (left(/^old-/)) return "deleting an old one";
-  return names.some((name) => name.startsWith("checkpoint-")) ? "between saves" : "before the first save of all";
+  return newestStep(runDir) > before ? "between two saves" : "starting, or before its first save";
 }
