@@ -14,6 +14,8 @@ export interface Checkpoint {
   readonly architecture: Architecture;
   /** By Hugging Face name; every parameter of the architecture, with its shape checked. */
   readonly tensors: ReadonlyMap<string, TensorEntry>;
+  /** Its files are not there to be read. */
+  readonly isPlanned?: true;
   /** Matrices that graphs take in few bits instead. */
   readonly quantised?: QuantisedWeights;
 }
@@ -125,7 +127,7 @@ export function plannedCheckpoint(dir: string): Checkpoint {
     const byteLength = elementCount(shape) * (dtype === "F32" ? 4 : 2);
     return [name, { name, dtype, shape, file: join(dir, SINGLE), offset: 0, byteLength }];
   });
-  return { dir, architecture, tensors: new Map(tensors) };
+  return { dir, architecture, tensors: new Map(tensors), isPlanned: true };
 }
 
 /** As transformers writes it, today or before 4.56, for the whole model or its text; silent means float32 there. */

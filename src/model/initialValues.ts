@@ -5,6 +5,7 @@ import { readFloat32 } from "../utils/safetensors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { Trainables } from "./layers.ts";
 import { EMBED } from "./parameters.ts";
+import { rowSquares } from "./rowSquares.ts";
 
 /**
  * A model that does as the checkpoint does. A is drawn from U(-1/sqrt(in), 1/sqrt(in)), which is PyTorch's kaiming_uniform
@@ -22,13 +23,14 @@ export function initialValues(
     const { r, useDora } = required(lora, "lora").settings;
     values.set(keyA, seed === null ? new Float32Array(r * inFeatures) : initialA(seed, keyA, r, inFeatures));
     values.set(keyB, new Float32Array(outFeatures * r));
-    if (useDora) values.set(keyMagnitude, rowNorms(weightsOf(checkpoint, weightName(checkpoint, name)), outFeatures));
+    if (useDora)
+      values.set(keyMagnitude, Float32Array.from(rowSquares(checkpoint, weightName(checkpoint, name)), Math.sqrt));
   }
   return values;
 }
 
 /** A tied head has no weight of its own. */
-export const weightName = ({ architecture }: Checkpoint, module: string): string =>
+const weightName = ({ architecture }: Checkpoint, module: string): string =>
   module === "lm_head" && architecture.isHeadTied ? EMBED : `${module}.weight`;
 
 function initialA(seed: number, key: string, r: number, inFeatures: number): Float32Array {
@@ -39,13 +41,3 @@ function initialA(seed: number, key: string, r: number, inFeatures: number): Flo
 
 const weightsOf = ({ tensors }: Checkpoint, name: string): Float32Array =>
   readFloat32(required(tensors.get(name), `parameter ${name}`));
-
-/** Lengths of the rows of a matrix [rows, columns]. */
-function rowNorms(matrix: Float32Array, rows: number): Float32Array {
-  const columns = matrix.length / rows;
-  return Float32Array.from({ length: rows }, (_, row) => {
-    let sum = 0;
-    for (let i = row * columns; i < (row + 1) * columns; i++) sum += (matrix[i] as number) ** 2;
-    return Math.sqrt(sum);
-  });
-}

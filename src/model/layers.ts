@@ -14,6 +14,7 @@ import { addLora, dora } from "./lowRank.ts";
 import { isVision, type LinearModule, linearModules } from "./parameters.ts";
 import { formOf } from "./quantised/matrix.ts";
 import type { QuantisedEntry } from "./quantised/store.ts";
+import { rowSquares } from "./rowSquares.ts";
 
 /** What changes in training; all else stays in the checkpoint's files. */
 export interface Trainables {
@@ -151,9 +152,12 @@ export class LayerBuilder {
       scale: loraScale(settings),
     };
     if (!useDora) return addLora(ops, seen, this.matrixProduct(x, names), adapter);
-    const weight = this.parameter(names.weight);
+    const base = {
+      product: (factor: Value) => this.matrixProduct(factor, { weight: names.weight, bias: null }),
+      squares: this.graph.constant([...rowSquares(this.#checkpoint, names.weight)], [module.outFeatures]),
+    };
     const magnitude = this.#fed(module.keyMagnitude, [module.outFeatures]);
-    const adapted = dora(ops, { x, seen, weight }, { ...adapter, magnitude });
+    const adapted = dora(ops, { x, seen }, base, { ...adapter, magnitude });
     return names.bias ? ops.add(adapted, this.parameter(names.bias)) : adapted;
   }
 

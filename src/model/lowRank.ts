@@ -14,27 +14,34 @@ export function addLora(ops: Builder, x: Value, base: Value, { a, b, scale }: Lo
   return ops.gemm(low, b, base, { transB: true, alpha: scale });
 }
 
+/** W, of which only products are to be had: it may be stored in few bits. */
+export interface Base {
+  /** x [rows, in] -> x W^T [rows, out] */
+  readonly product: (x: Value) => Value;
+  readonly squares: Value; // [out] squared length of each row
+}
+
 /**
  * x V^T, V being W + s B A with each row brought to the length that `magnitude` says. Where part of the adapter's inputs is
  * dropped (`seen`), PEFT adds what V has over W on those inputs: x W^T + seen (V - W)^T.
  */
 export function dora(
   ops: Builder,
-  { x, seen, weight }: { x: Value; seen: Value; weight: Value },
+  { x, seen }: { readonly x: Value; readonly seen: Value },
+  base: Base,
   { magnitude, ...adapter }: LowRank & { readonly magnitude: Value },
 ): Value {
-  const lengths = ops.detach(rowLengths(ops, weight, adapter)); // PEFT and section 4.3 of the paper: a constant to the gradient
+  const lengths = ops.detach(rowLengths(ops, base, adapter)); // PEFT and section 4.3 of the paper: a constant to the gradient
   const factor = ops.div(magnitude, lengths); // [out]
-  const base = ops.matMul(seen, weight, { transB: true });
-  const turned = ops.mul(addLora(ops, seen, base, adapter), factor); // [rows, out]
-  return seen === x ? turned : ops.add(ops.matMul(x, weight, { transB: true }), ops.sub(turned, base));
+  const plain = base.product(seen);
+  const turned = ops.mul(addLora(ops, seen, plain, adapter), factor); // [rows, out]
+  return seen === x ? turned : ops.add(base.product(x), ops.sub(turned, plain));
 }
 
 /** |W + s B A| of each row, [out], without that matrix: |W|^2 + B (2s A W^T + s^2 A A^T B^T), row by row. */
-function rowLengths(ops: Builder, weight: Value, { a, b, scale }: LowRank): Value {
-  const own = ops.reduceSum(ops.mul(weight, weight), [1]); // [out]; of frozen weights, computed once
-  const mixed = ops.matMul(weight, a, { transB: true, alpha: 2 * scale }); // [out, R]
+function rowLengths(ops: Builder, { product, squares }: Base, { a, b, scale }: LowRank): Value {
+  const mixed = ops.scale(ops.transpose(product(a), [1, 0]), 2 * scale); // [out, R]
   const inner = ops.matMul(a, a, { transB: true, alpha: scale ** 2 }); // [R, R]
   const added = ops.mul(b, ops.gemm(b, inner, mixed)); // [out, R]
-  return ops.sqrt(ops.add(own, ops.reduceSum(added, [1])));
+  return ops.sqrt(ops.add(squares, ops.reduceSum(added, [1])));
 }
