@@ -41,7 +41,15 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ),
 };
 /** Entries and what they share may import anything but each other. */
-const TOP = ["app", "vanillaEval.ts", "finetuneGlobal.ts", "finetunePerson.ts", "evalCheckpoint.ts", "preview.ts", "report.ts"];
+const TOP = [
+  "app",
+  "vanillaEval.ts",
+  "finetuneGlobal.ts",
+  "finetunePerson.ts",
+  "evalCheckpoint.ts",
+  "preview.ts",
+  "report.ts",
+];
 
 const files = readdirSync("src", { recursive: true, encoding: "utf8" })
   .map((file) => file.replaceAll("\\", "/"))
