@@ -90,7 +90,8 @@ function fromAdapter(dir: string, options: StartOptions, checkpoint: Checkpoint)
   const settings: LoraSettings = { ...own, dropout, ...trainedBeside(dir, own, options, checkpoint) };
   const spec: TrainableSpec = { kind: "lora", settings };
   if (settings.modulesToSave === own.modulesToSave) return { spec, values: read.values };
-  const fresh = initialValues(checkpoint, trainablesOf(checkpoint, spec), null);
+  const trainables = trainablesOf(checkpoint, spec);
+  const fresh = checkpoint.isPlanned ? [] : initialValues(checkpoint, trainables, null);
   return { spec, values: new Map([...fresh, ...read.values]) };
 }
 
