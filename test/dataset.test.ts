@@ -7,7 +7,8 @@ import { imagesOf, visualsOf } from "../src/data/example.ts";
 import { type DatasetOptions, type Example, readDataset } from "../src/dataset.ts";
 import { groundingAnswer, groundingPrompt } from "../src/text/groundingPrompt.ts";
 import { UserError } from "../src/utils/errors.ts";
-import { TINY, temporaryFolder } from "./text/models.ts";
+import { temporaryFolder } from "./text/folders.ts";
+import { TINY } from "./text/models.ts";
 
 const PICTURE = join(TINY, "data", "images", "0.png");
 const BYTES = readFileSync(PICTURE);

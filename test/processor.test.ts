@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { loadProcessor } from "../src/processor.ts";
 import { UserError } from "../src/utils/errors.ts";
-import { TINY_MODEL, temporaryFolder } from "./text/models.ts";
+import { temporaryFolder } from "./text/folders.ts";
+import { TINY_MODEL } from "./text/models.ts";
 
 const FILES = [
   "config.json",

