@@ -12,10 +12,16 @@ import { UserError } from "../../utils/errors.ts";
 import { readTextIfThere, writeJson } from "../../utils/files.ts";
 import { isJsonObject } from "../../utils/json.ts";
 import { readHeader, type TensorEntry } from "../../utils/safetensors.ts";
-import type { Checkpoint } from "../checkpoint.ts";
+import type { Architecture } from "../architecture.ts";
 import { EMBED, isVision, linearModules } from "../parameters.ts";
 import { type QuantKind, quantShapes } from "./matrix.ts";
 import { writeInParallel } from "./writeFile.ts";
+
+/** What of a checkpoint is quantised. */
+interface Weights {
+  readonly architecture: Architecture;
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+}
 
 /** Raised whenever the same weights would give other bytes. */
 const VERSION = 1;
@@ -39,7 +45,7 @@ export interface QuantiseOptions {
 }
 
 /** Names of the weight matrices that are kept in few bits, by part. The embedding is one where it is the head too. */
-export function quantisedNames({ architecture }: Checkpoint, part: QuantPart): readonly string[] {
+export function quantisedNames({ architecture }: Pick<Weights, "architecture">, part: QuantPart): readonly string[] {
   const isOfVision = part.startsWith("vision");
   return linearModules(architecture)
     .map(({ name }) => (name === "lm_head" && architecture.isHeadTied ? EMBED : `${name}.weight`))
@@ -50,7 +56,7 @@ export function quantisedNames({ architecture }: Checkpoint, part: QuantPart): r
  * Finds the files of these parts, or makes them.
  * @throws UserError when the cache cannot be written
  */
-export async function quantisedFiles(checkpoint: Checkpoint, options: QuantiseOptions): Promise<QuantisedFiles> {
+export async function quantisedFiles(checkpoint: Weights, options: QuantiseOptions): Promise<QuantisedFiles> {
   const { kind, parts, onProgress } = options;
   const cache = options.cacheDir ?? join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "qwen3-vl-finetune");
   const dir = join(cache, "weights", await contentKey(checkpoint, cache));
@@ -82,7 +88,7 @@ async function makeFolder(dir: string): Promise<void> {
 }
 
 /** A matrix to be kept, with the shapes of what is written for it. */
-function matricesOf(checkpoint: Checkpoint, kind: QuantKind, part: QuantPart) {
+function matricesOf(checkpoint: Weights, kind: QuantKind, part: QuantPart) {
   const isTransposed = part.endsWith(".transposed");
   return quantisedNames(checkpoint, part).map((name) => {
     const entry = checkpoint.tensors.get(name) as TensorEntry;
@@ -110,7 +116,7 @@ function isRunning(pid: number): boolean {
 }
 
 /** What tells one checkpoint's contents from another's, wherever it lies: a hash of the bytes of its files. */
-async function contentKey({ tensors }: Checkpoint, cache: string): Promise<string> {
+async function contentKey({ tensors }: Weights, cache: string): Promise<string> {
   const files = [...new Set([...tensors.values()].map(({ file }) => file))].sort();
   const hashes = await Promise.all(files.map((file) => fileHash(file, join(cache, "hashes"))));
   return createHash("sha256").update(hashes.join("\n")).digest("hex").slice(0, 32);
