@@ -11,13 +11,13 @@ import { printGraph } from "../src/graph/print.ts";
 import { openCheckpoint } from "../src/model/checkpoint.ts";
 import { decoderGraph, evalGraph, trainingGraph, visionGraph } from "../src/model/graphs.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
-import { type TrainableSpec, trainablesOf } from "../src/model/trainables.ts";
+import { FULL, type TrainableSpec, trainablesOf } from "../src/model/trainables.ts";
 import { ADAMW_DEFAULTS, optimizerGraph } from "../src/train/optimizer.ts";
 import { UserError } from "../src/utils/errors.ts";
 
 const SPECS: Readonly<Record<string, TrainableSpec>> = {
   lora: { kind: "lora", settings: { r: 4, alpha: 32, dropout: 0.1, targetModules: LLM_PROJECTIONS } },
-  full: { kind: "full", vision: true },
+  full: FULL,
 };
 
 interface Port {

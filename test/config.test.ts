@@ -365,6 +365,10 @@ test("impossible combinations", () => {
     ["--lora-dropout 0", /^--lora-dropout needs --lora/],
     ["--lora-targets q_proj", /^--lora-targets needs --lora/],
     ["--adapter a", /^--adapter needs --lora/],
+    ["--use-dora", /^--use-dora needs --lora/],
+    ["--use-rslora", /^--use-rslora needs --lora/],
+    ["--loraplus-lr-ratio 4", /^--loraplus-lr-ratio needs --lora/],
+    ["--train llm --train-vision", /^--train and --train-vision say different things/],
     ["--base-quant int8", /^--base-quant needs --lora/],
     ["--lora --train-vision", /^--train-vision does not go with --lora/],
     ["--val-fraction 0.1 --val-data v", /^--val-users, --val-data and --val-fraction each/],
@@ -384,6 +388,19 @@ test("impossible combinations", () => {
   assert.match(faultsOf("--max-image-tokens 1 --max-pixels 9", evaluate)[0] ?? "", /^--max-image-tokens does not go/);
   assert.equal(train("--max-image-tokens 9").maxImageTokens, 9);
   assert.equal(train("--min-pixels 9 --max-pixels 9 --lora --no-train-vision").minPixels, 9);
+});
+
+test("parts of the model: names in any order, once each; the tower is among them or not", () => {
+  assert.deepEqual(train("--train head merger,merger").train, ["merger", "head"]);
+  assert.deepEqual(faultsOf("--train towers"), ['--train: expected some of vision, merger, llm, head, got "towers"']);
+  const vision = (line: string): boolean => train(line).trainVision;
+  assert.deepEqual(["--train llm", "--train vision llm", "--lora --train vision", ""].map(vision), [
+    false,
+    true,
+    true,
+    true,
+  ]);
+  assert.equal(train("--train vision --train-vision").trainVision, true);
 });
 
 test("all faults come together, one line each, under the entry's name", () => {

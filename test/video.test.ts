@@ -5,6 +5,7 @@ import { collate, type Encoded, encodeExample, encodePrompt, IGNORE } from "../s
 import type { ContentPart, Example, Message } from "../src/data/example.ts";
 import { PictureStore } from "../src/engine/pictures.ts";
 import { decoderPrompt } from "../src/eval/prompts.ts";
+import { FULL } from "../src/model/trainables.ts";
 import { loadProcessor } from "../src/processor.ts";
 import { batchSource, oneARow } from "../src/train/batchSource.ts";
 import { required } from "../src/utils/errors.ts";
@@ -136,7 +137,7 @@ test("logits of a conversation with pictures, a video and two turns equal transf
 
 test("losses equal transformers', with features from the frozen tower and with the tower in the graph", async () => {
   for (const trainsVision of [false, true]) {
-    const trainable = trainsVision ? ({ kind: "full", vision: true } as const) : loraSpec();
+    const trainable = trainsVision ? FULL : loraSpec();
     const trainer = openEngine({ dir: TINY, processor, encoded }, trainable);
     if (!trainsVision) {
       const zeros = [...(await trainer.trainableShapes())].map(([name, shape]) => {

@@ -8,6 +8,7 @@ import { decoderPrompt } from "../../src/eval/prompts.ts";
 import type { RotaryDtype } from "../../src/model/architecture.ts";
 import { openCheckpoint } from "../../src/model/checkpoint.ts";
 import type { LoraSettings } from "../../src/model/lora.ts";
+import { FULL } from "../../src/model/trainables.ts";
 import { loadProcessor, type Processor } from "../../src/processor.ts";
 import { CPU } from "../../src/runtime/device.ts";
 import { readAdapter } from "../../src/train/adapterFiles.ts";
@@ -93,7 +94,7 @@ async function withEngine<T>(
   const options: EngineOptions = {
     modelDir: golden.modelDir,
     device: CPU,
-    trainable: trainable === "full" ? { kind: "full", vision: true } : { kind: "lora", settings: lora },
+    trainable: trainable === "full" ? FULL : { kind: "lora", settings: lora },
     rotaryDtype,
     training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay }, maxGradNorm: 1 },
   };

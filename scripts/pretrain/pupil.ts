@@ -3,7 +3,7 @@ import { encodeOnnx } from "../../src/graph/onnx.ts";
 import type { Checkpoint } from "../../src/model/checkpoint.ts";
 import { gradientName } from "../../src/model/graphs.ts";
 import { trainableShapes } from "../../src/model/layers.ts";
-import { trainablesOf } from "../../src/model/trainables.ts";
+import { FULL, trainablesOf } from "../../src/model/trainables.ts";
 import { openSession, type Session } from "../../src/runtime/session.ts";
 import { floats } from "../../src/runtime/tensor.ts";
 import { type Layout, layoutOf, named } from "../../src/train/layout.ts";
@@ -41,7 +41,7 @@ export class Pupil {
 
   /** All parameters of the checkpoint train, the vision tower's too. */
   static async open(checkpoint: Checkpoint): Promise<Pupil> {
-    const trainables = trainablesOf(checkpoint, { kind: "full", vision: true });
+    const trainables = trainablesOf(checkpoint, FULL);
     const layout = layoutOf(trainableShapes(checkpoint, trainables));
     const { graph, trainable } = lessonGraph(checkpoint, trainables);
     if (trainable.length !== layout.slots.length) throw new InternalError("the lesson graph leaves out parameters");

@@ -1,9 +1,9 @@
 /** What a training run changes, and the values that it starts from. */
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { groupModules, PARAMETER_GROUPS, type ParameterGroup, parametersInside } from "../model/groups.ts";
+import { groupModules, type ParameterGroup, parametersInside } from "../model/groups.ts";
 import { initialValues } from "../model/initialValues.ts";
 import type { LoraSettings } from "../model/lora.ts";
-import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import { FULL, FULL_TEXT, type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { refuseOtherBase } from "../train/adapterBase.ts";
 import { readAdapter } from "../train/adapterFiles.ts";
 import type { NamedArrays } from "../train/replica.ts";
@@ -53,10 +53,8 @@ export function plannedSpec(options: StartOptions, checkpoint: Checkpoint): Trai
   return spec;
 }
 
-const fullSpec = ({ train = null, trainVision }: StartOptions): TrainableSpec => ({
-  kind: "full",
-  groups: train ?? (trainVision ? PARAMETER_GROUPS : ["llm", "head"]),
-});
+const fullSpec = ({ train = null, trainVision }: StartOptions): TrainableSpec =>
+  train ? { kind: "full", groups: train } : trainVision ? FULL : FULL_TEXT;
 
 function newSettings(options: StartOptions, { architecture }: Checkpoint): LoraSettings {
   const { loraR, loraAlpha, loraDropout, loraTargets, useRslora, useDora, train = null } = options;

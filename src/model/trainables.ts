@@ -10,18 +10,19 @@ import { EMBED } from "./parameters.ts";
 export type TrainableSpec =
   | { readonly kind: "none" }
   | { readonly kind: "lora"; readonly settings: LoraSettings }
-  | { readonly kind: "full"; readonly groups: readonly ParameterGroup[] }
-  /** All groups, or those of the language model. */
-  | { readonly kind: "full"; readonly vision: boolean };
+  | { readonly kind: "full"; readonly groups: readonly ParameterGroup[] };
+
+/** Every weight trains. */
+export const FULL: TrainableSpec & { kind: "full" } = { kind: "full", groups: PARAMETER_GROUPS };
+/** Every weight but those of the tower and its mergers. */
+export const FULL_TEXT: TrainableSpec & { kind: "full" } = { kind: "full", groups: ["llm", "head"] };
 
 /** @throws UserError when a LoRA target matches nothing, or also trains itself */
 export function trainablesOf(checkpoint: Checkpoint, spec: TrainableSpec): Trainables {
   if (spec.kind === "none") return NOTHING_TRAINABLE;
   if (spec.kind === "full") {
-    const groups: readonly ParameterGroup[] =
-      "groups" in spec ? spec.groups : spec.vision ? PARAMETER_GROUPS : ["llm", "head"];
     const names = [...checkpoint.tensors.keys()];
-    return { full: new Set(names.filter((name) => groups.includes(groupOf(name)))), lora: null };
+    return { full: new Set(names.filter((name) => spec.groups.includes(groupOf(name)))), lora: null };
   }
   const { settings } = spec;
   if (settings.r < 1) throw new UserError(`--lora-r: expected a rank of at least 1, got ${settings.r}`);

@@ -11,7 +11,7 @@ import { loadIcons } from "../../src/embedded/icons.ts";
 import { startEngine } from "../../src/engine/start.ts";
 import { encodeOnnx } from "../../src/graph/onnx.ts";
 import { openCheckpoint } from "../../src/model/checkpoint.ts";
-import { trainablesOf } from "../../src/model/trainables.ts";
+import { FULL, trainablesOf } from "../../src/model/trainables.ts";
 import { loadProcessor } from "../../src/processor.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { floats } from "../../src/runtime/tensor.ts";
@@ -35,7 +35,7 @@ const lessons = Array.from({ length: 6 }, (_, i) => drawLesson(room, level, 7, "
 
 test("a lesson's loss is that of its questions asked one by one, each behind its own picture", async () => {
   const checkpoint = openCheckpoint(MODEL);
-  const spec = { kind: "full", vision: true } as const;
+  const spec = FULL;
   const { graph, trainable } = lessonGraph(checkpoint, trainablesOf(checkpoint, spec));
   const session = await openSession(encodeOnnx(graph), { device: { kind: "cpu" }, weightsDir: MODEL });
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: 0 };

@@ -7,7 +7,7 @@ import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
 import { decoderGraph, evalGraph, trainingGraph, visionGraph } from "../../src/model/graphs.ts";
 import type { LoraSettings } from "../../src/model/lora.ts";
 import { LLM_PROJECTIONS } from "../../src/model/lora.ts";
-import { type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
+import { FULL, type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
 import { readModel } from "../graph/protobuf.ts";
 import { SHARDED, TINY } from "./folders.ts";
 
@@ -103,7 +103,7 @@ test("a frozen tower is no part of training; one that trains is", () => {
   );
   assert.deepEqual(lora.outputs.slice(0, 2), ["loss_sum", "token_count"]);
   assert.equal(lora.outputs.length, 2 + 2 * 7 * 3);
-  const full = names({ kind: "full", vision: true });
+  const full = names(FULL);
   assert.deepEqual(full.outputs.slice(2).sort(), [...tiny.tensors.keys()].map((name) => `grad/${name}`).sort());
   assert.deepEqual(
     full.initializers.filter(({ external }) => external.location),

@@ -15,7 +15,7 @@ import { test } from "node:test";
 import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
 import { trainableShapes } from "../../src/model/layers.ts";
 import { EMBED, FINAL_NORM } from "../../src/model/parameters.ts";
-import { type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
+import { FULL, FULL_TEXT, type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
 import { readAdapter } from "../../src/train/adapterFiles.ts";
 import {
   listCheckpoints,
@@ -91,7 +91,7 @@ test("an adapter's checkpoint: what is loaded is what was saved, and saving it a
 });
 
 test("a model's checkpoint holds its float32 values, though its weights are bfloat16", async () => {
-  const contents = contentsAt(3, bf16, { kind: "full", vision: false });
+  const contents = contentsAt(3, bf16, FULL_TEXT);
   const dir = await saveCheckpoint(join(scratch, "full"), contents, sourceOf(bf16));
   const loaded = loadCheckpoint(dir, contents.shapes);
   assert.deepEqual(loaded, contents);
@@ -139,7 +139,7 @@ test("a checkpoint of other parameters is refused", async () => {
   const expected =
     /checkpoint-1: does not fit this run: ".*q_proj\.lora_A\.weight" is \[2,64\] in the checkpoint and \[3,64\] here/;
   assert.throws(() => loadCheckpoint(dir, other.shapes), refused(expected));
-  const full = contentsAt(1, tiny, { kind: "full", vision: true });
+  const full = contentsAt(1, tiny, FULL);
   assert.throws(() => loadCheckpoint(dir, full.shapes), refused(/is nothing in the checkpoint and \[.*\] here/));
 });
 
@@ -282,7 +282,7 @@ test("checkpoints of another run are put aside before the first of this one stan
 
 test("a model's checkpoint without one of its weight files is skipped", async () => {
   const runDir = join(scratch, "full-damaged");
-  const dir = await saveCheckpoint(runDir, contentsAt(3, bf16, { kind: "full", vision: false }), sourceOf(bf16));
+  const dir = await saveCheckpoint(runDir, contentsAt(3, bf16, FULL_TEXT), sourceOf(bf16));
   assert.equal(listCheckpoints(runDir).whole.length, 1);
   cutOff("model.safetensors")(dir);
   assert.match(listCheckpoints(runDir).skipped[0]?.reason ?? "", /model\.safetensors: cut off/);
@@ -324,7 +324,7 @@ test("pruning keeps the newest and the protected, and clears away what was left 
 test("when saving fails half-way, what was there stays and nothing half-written does", async () => {
   const runDir = join(scratch, "failing");
   const source = await shardedBf16(join(scratch, "failing-source"));
-  const spec = { kind: "full", vision: false } as const;
+  const spec = FULL_TEXT;
   await saveCheckpoint(runDir, contentsAt(1, source, spec), sourceOf(source));
   await saveFinal(runDir, contentsAt(1, source, spec), sourceOf(source));
   const before = [filesOf(join(runDir, "checkpoint-1")), readdirSync(runDir).sort()];
@@ -379,7 +379,7 @@ test("a run folder that is a file, or the model's own, is refused", async () => 
 
 test("the result stands at the run folder's top, without an earlier run's weights", async () => {
   const runDir = join(scratch, "final");
-  const full = contentsAt(5, bf16, { kind: "full", vision: true });
+  const full = contentsAt(5, bf16, FULL);
   await saveFinal(runDir, full, sourceOf(bf16));
   const weights = openCheckpoint(runDir).tensors;
   for (const name of [EMBED, FINAL_NORM]) {

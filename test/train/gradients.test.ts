@@ -5,6 +5,7 @@ import { IGNORE } from "../../src/collator.ts";
 import type { EngineBatch } from "../../src/engine/engine.ts";
 import type { RemoteEngine } from "../../src/engine/start.ts";
 import { isVision } from "../../src/model/parameters.ts";
+import { FULL, FULL_TEXT } from "../../src/model/trainables.ts";
 import type { NamedArrays } from "../../src/train/replica.ts";
 import { required } from "../../src/utils/errors.ts";
 import { adapterOf, batchesOf, largestDifference, loadTiny, loraSpec, openEngine } from "../tiny.ts";
@@ -65,7 +66,7 @@ test("LoRA: one by one, in pairs and all four at once", async () => {
 });
 
 test("full fine-tuning, pictures of four sizes through the tower at once", async () => {
-  const engine = openEngine(tiny, { kind: "full", vision: true });
+  const engine = openEngine(tiny, FULL);
   const { batch } = batchesOf(tiny, engine, true);
   const expected = await sumsOf(engine, await Promise.all([[0], [1], [2], [3]].map(batch)));
   assertSame(await sumsOf(engine, [await batch([0, 1, 2, 3])]), expected, "1x4");
@@ -77,7 +78,7 @@ test("full fine-tuning, pictures of four sizes through the tower at once", async
     assert.equal(isMoved, !isVision(name), `${name} is moved by words alone`);
   }
 
-  const frozen = openEngine(tiny, { kind: "full", vision: false });
+  const frozen = openEngine(tiny, FULL_TEXT);
   const text = await sumsOf(frozen, [await batchesOf(tiny, frozen).batch([0, 1, 2, 3])]);
   assert.deepEqual([...text.gradients.keys()].filter(isVision), []);
   const language = new Map([...expected.gradients].filter(([name]) => !isVision(name)));
@@ -135,7 +136,7 @@ test("nothing behind a token is seen, and padding by none", async () => {
 
 test("no gradient reaches the words of another document", async () => {
   const untied = await loadTiny("sharded-bf16");
-  const engine = openEngine(untied, { kind: "full", vision: false });
+  const engine = openEngine(untied, FULL_TEXT);
   const packed = await batchesOf(untied, engine).packed([[2, 5]]);
   const { gradients } = await sumsOf(engine, [supervising(packed, (at) => packed.segmentIds[at] === 1)]);
   const embedding = required(gradients.get("model.language_model.embed_tokens.weight"), "embedding");

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { IGNORE } from "../../src/collator.ts";
 import type { RemoteEngine } from "../../src/engine/start.ts";
 import { isVision } from "../../src/model/parameters.ts";
+import { FULL_TEXT } from "../../src/model/trainables.ts";
 import { dropoutSeed } from "../../src/train/plan.ts";
 import type { NamedArrays } from "../../src/train/replica.ts";
 import { type BatchSource, type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
@@ -267,7 +268,7 @@ test("what is frozen stays as it is", async () => {
   const file = `${tiny.dir}/model/model.safetensors`;
   const digest = (): string => createHash("sha256").update(readFileSync(file)).digest("hex");
   const before = digest();
-  const engine = openEngine(tiny, { kind: "full", vision: false });
+  const engine = openEngine(tiny, FULL_TEXT);
   const start = structuredClone((await engine.state()).values);
   const schedule = { kind: "constant", peak: 1e-3, warmupSteps: 0, totalSteps: 1 } as const;
   await train(engine, { schedule });
@@ -280,7 +281,7 @@ test("what is frozen stays as it is", async () => {
 test("weight decay shrinks weights, not biases and norms", async () => {
   const schedule = { kind: "constant", peak: 1e-3, warmupSteps: 0, totalSteps: 1 } as const;
   const trained = async (weightDecay: number): Promise<NamedArrays> => {
-    const engine = openEngine(tiny, { kind: "full", vision: false }, { weightDecay });
+    const engine = openEngine(tiny, FULL_TEXT, { weightDecay });
     await train(engine, { schedule, accumulation: 1 });
     return structuredClone((await engine.state()).values);
   };
