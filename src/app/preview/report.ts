@@ -136,7 +136,7 @@ function forecastText({ of, machine, epochs }: NonNullable<Report["forecast"]>):
       `${count(of.totalSteps)} (${count(of.stepsPerEpoch)} a pass over ${counted(of.rows, "row")}, ${shortNumber(epochs)} ${epochs === 1 ? "pass" : "passes"}), ` +
         `${percent(of.paddingShare)} padding, ${count(of.parameters)} parameters`,
     ),
-    listed("time", timeText(of)),
+    listed("time", timeText(of, machine)),
     listed(
       "machine",
       `${machine.source === "measured" ? `measured now, ${cpus().length} cores: ` : "stated: "}${speed}, ` +
@@ -147,15 +147,16 @@ function forecastText({ of, machine, epochs }: NonNullable<Report["forecast"]>):
   ].join("\n");
 }
 
-/** Measured runs lay within this factor of their forecasts (docs/planning.md). */
+/** Of forecasts on a machine that stays as busy as when it was measured. It does not cover one that gets busier (docs/planning.md). */
 const TIME_ERROR = 1.4;
 
-function timeText({ seconds, memory }: Forecast): string {
+function timeText({ seconds, memory }: Forecast, { source }: Machine): string {
   const parts = Object.entries(seconds).filter(([, part]) => part > 0);
   const total = parts.reduce((sum, [, part]) => sum + part, 0);
   const shares = parts.map(([name, part]) => `${name} ${duration(part)}`).join(", ");
+  const busy = source === "measured" ? " if the machine stays as busy as now" : "";
   const answers = memory.answering > 0 ? "; answering test samples comes on top" : "";
-  return `about ${duration(total)} (${duration(total / TIME_ERROR)} to ${duration(total * TIME_ERROR)}): ${shares}${answers}`;
+  return `about ${duration(total)} (${duration(total / TIME_ERROR)} to ${duration(total * TIME_ERROR)}${busy}): ${shares}${answers}`;
 }
 
 /** Two digits: a forecast has no more. */
