@@ -7,12 +7,13 @@ type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };
 
 /**
  * How a matrix [out, in] is kept in few bits.
- * int8: values int8 [in, out], scales [out], of the matrix times `rotationMatrix(rotation)` in blocks along `in`.
- * int4: values uint8 [out, in/block, block/2], low half first, 8 meaning 0; scales [out, in/block].
+ * rows: values int8 [in, out], scales [out], of the matrix times R (rotation.ts) in blocks along `in`. Factors are rounded too.
+ * blocks: values uint8 [out, in/block, block*bits/8], two of 4 bits in a byte, low half first, 128 or 8 meaning 0; scales
+ * [out, in/block]. The other factor is rounded to 8 bits, block by block, where `roundsInput` says so.
  */
 export type QuantForm =
-  | { readonly kind: "int8"; readonly rotation: number }
-  | { readonly kind: "int4"; readonly block: number };
+  | { readonly kind: "rows"; readonly rotation: number }
+  | { readonly kind: "blocks"; readonly bits: 4 | 8; readonly block: number; readonly roundsInput: boolean };
 
 /** A matrix in few bits. */
 export interface QuantMatrix {
@@ -66,8 +67,7 @@ export interface Ops {
     attrs: { readonly transposed: boolean };
   };
   /**
-   * x W^T for a frozen W [out, in] kept in few bits, x being a matrix; x too is rounded to 8 bits, row by row (int8) or block
-   * by block (int4). Forms: quantMatMul.ts.
+   * x W^T for a frozen W [out, in] kept in few bits, x being a matrix. `backward` is W^T, for the gradient.
    */
   QuantMatMul: {
     inputs: readonly [x: Value, values: Value, scales: Value];

@@ -1,7 +1,7 @@
 /**
- * Products with frozen weights in few bits. int8: each row of x is rotated, divided by its largest number and rounded to 8
+ * Products with frozen weights in few bits. By rows: each row of x is rotated, divided by its largest number and rounded to 8
  * bits, so that the whole product is one of whole numbers (on CPUs with VNNI over three times as fast as in float32), read
- * from the mapped file. int4: MatMulNBits, which rounds x block by block; it keeps packed copies of the weights in memory.
+ * from the mapped file. By blocks: MatMulNBits, whose fast kernels round x block by block and keep packed weights in memory.
  */
 import type { QuantForm } from "./ops.ts";
 import { Rotation } from "./rotation.ts";
@@ -13,8 +13,9 @@ const LEAST_SCALE = 1e-30; // of a row of zeros
 export const quantMatMul: Lowering<"QuantMatMul"> = (w, node, [x = "", values = "", scales = ""], outputs) => {
   const { form, out } = node.attrs;
   const columns = Number(node.inputs[0].shape[1]);
-  if (form.kind === "int4") {
-    const attributes = { K: columns, N: out, bits: 4, block_size: form.block, accuracy_level: 4 };
+  if (form.kind === "blocks") {
+    const { bits, block, roundsInput } = form;
+    const attributes = { K: columns, N: out, bits, block_size: block, accuracy_level: roundsInput ? 4 : 1 };
     w.node("MatMulNBits", [x, values, scales], outputs, attributes, MICROSOFT);
     return;
   }
@@ -55,5 +56,5 @@ function inBlocks(w: Writer, x: string, columns: number, rotation: number): stri
   return w.value("Reshape", [w.value("MatMul", [blocks, matrix]), int64s(w, [-1, columns])]);
 }
 
-/** Whether a session should pack constant weights: MatMulNBits is slow without. */
-export const wantsPacking = (form: QuantForm): boolean => form.kind === "int4";
+/** Whether a session should pack constant weights: without, MatMulNBits turns them to float32 in every run. */
+export const wantsPacking = (form: QuantForm): boolean => form.kind === "blocks" && form.roundsInput;

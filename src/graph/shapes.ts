@@ -80,11 +80,11 @@ function storedMatMul(
 
 function quantMatMul([x, values, scales]: InputsOf<"QuantMatMul">, { form, out }: AttrsOf<"QuantMatMul">): Inferred[] {
   const [rows, inner] = x.shape;
-  const blocks = form.kind === "int4" ? Math.ceil(Number(inner) / form.block) : 0;
+  const blocks = form.kind === "blocks" ? Math.ceil(Number(inner) / form.block) : 0;
   const [expectedValues, expectedScales] =
-    form.kind === "int4"
+    form.kind === "blocks"
       ? [
-          [out, blocks, form.block / 2],
+          [out, blocks, (form.block * form.bits) / 8],
           [out, blocks],
         ]
       : [[Number(inner), out], [out]];

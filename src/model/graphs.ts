@@ -123,7 +123,7 @@ export function visionGraph(checkpoint: Checkpoint, trainables: Trainables = NOT
 
 /** Logits [N, V] of chosen rows after T new tokens on top of S cached ones, and the grown cache. */
 export function decoderGraph(checkpoint: Checkpoint, trainables: Trainables = NOTHING_TRAINABLE): ModelGraph {
-  const layers = new LayerBuilder(new Graph("decoder_model"), checkpoint, trainables, "infer");
+  const layers = new LayerBuilder(new Graph("decoder_model"), checkpoint, trainables, "answer");
   const { graph, architecture } = layers;
   const { kvHeads, headDim } = architecture.text;
   const inputs: TextInputs = {

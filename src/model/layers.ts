@@ -11,7 +11,7 @@ import type { Architecture, RotaryDtype } from "./architecture.ts";
 import { type Checkpoint, weightsDir } from "./checkpoint.ts";
 import { type LoraModule, type LoraSettings, loraScale } from "./lora.ts";
 import { addLora, dora } from "./lowRank.ts";
-import { isVision, type LinearModule, linearModules } from "./parameters.ts";
+import { headWeight, isVision, type LinearModule, linearModules } from "./parameters.ts";
 import { formOf } from "./quantised/matrix.ts";
 import type { QuantisedEntry } from "./quantised/store.ts";
 import { rowSquares } from "./rowSquares.ts";
@@ -78,8 +78,8 @@ export class LayerBuilder {
     readonly graph: Graph,
     checkpoint: Checkpoint,
     trainables: Trainables,
-    /** Dropout is part of training graphs only. */
-    readonly mode: "train" | "infer",
+    /** Dropout is part of training graphs only; a head in few bits of those that answer. */
+    readonly mode: "train" | "infer" | "answer",
   ) {
     this.ops = builderOf(graph);
     this.architecture = checkpoint.architecture;
@@ -182,7 +182,7 @@ export class LayerBuilder {
   #quantised(name: string): { matrix: QuantMatrix; backward: QuantMatrix | null; out: number } | null {
     const { quantised, tensors } = this.#checkpoint;
     const entry = quantised?.weights.get(name);
-    if (!quantised || !entry) return null;
+    if (!quantised || !entry || (name === headWeight(this.architecture) && this.mode !== "answer")) return null;
     const [out = 0, columns = 0] = required(tensors.get(name), name).shape;
     const matrix = this.#fewBits(entry, formOf(quantised.kind, columns), name);
     const transposed = this.mode === "train" ? quantised.transposed.get(name) : undefined;

@@ -93,6 +93,9 @@ function norms(architecture: Architecture): (readonly [string, number, boolean])
   ];
 }
 
+/** The matrix that turns hidden states into logits. */
+export const headWeight = ({ isHeadTied }: Architecture): string => (isHeadTied ? EMBED : HEAD);
+
 /** Every parameter by name with its shape. A tied head has no parameter of its own. */
 export function parameterShapes(architecture: Architecture): ReadonlyMap<string, readonly number[]> {
   const { text, vision, isHeadTied } = architecture;

@@ -17,30 +17,34 @@ export interface QuantisedArrays {
   readonly scales: Float32Array;
 }
 
-/** Blocks of one scale: as few rows of a head as of a small matrix share one, whatever their length. */
-const INT4_BLOCK = 32;
+/** Numbers that share a scale: larger blocks are faster and less exact. */
+const BLOCK = 32;
+/** Rows shorter than this are few operations and lose most by rounding: in int8 only their weights are rounded, in blocks. */
+const SHORT_ROW = 512;
 
 /** The form of a matrix [out, in]. */
-export const formOf = (kind: QuantKind, columns: number): QuantForm =>
-  kind === "int8" ? { kind, rotation: rotationBlock(columns) } : { kind, block: INT4_BLOCK };
+export function formOf(kind: QuantKind, columns: number): QuantForm {
+  if (kind === "int4") return { kind: "blocks", bits: 4, block: BLOCK, roundsInput: true };
+  if (columns < SHORT_ROW) return { kind: "blocks", bits: 8, block: BLOCK, roundsInput: false };
+  return { kind: "rows", rotation: rotationBlock(columns) };
+}
 
-/** Shapes of values and scales for a matrix [out, in]. */
-export function quantShapes(kind: QuantKind, out: number, columns: number): readonly [number[], number[]] {
-  if (kind === "int8") return [[columns, out], [out]];
-  const blocks = Math.ceil(columns / INT4_BLOCK);
-  return [
-    [out, blocks, INT4_BLOCK / 2],
-    [out, blocks],
-  ];
+/** What is stored of a matrix [out, in]. */
+export function storedShapes(kind: QuantKind, out: number, columns: number) {
+  const form = formOf(kind, columns);
+  if (form.kind === "rows") return { dtype: "I8" as const, values: [columns, out], scales: [out] };
+  const blocks = Math.ceil(columns / form.block);
+  return { dtype: "U8" as const, values: [out, blocks, (form.block * form.bits) / 8], scales: [out, blocks] };
 }
 
 /** W itself, or its transpose, in few bits. */
 export function quantise(source: MatrixSource, kind: QuantKind, isTransposed: boolean): QuantisedArrays {
-  if (kind === "int8") return isTransposed ? int8Transposed(source) : int8Straight(source);
-  return isTransposed ? int4Transposed(source) : int4Straight(source);
+  const form = formOf(kind, isTransposed ? source.rows : source.columns);
+  if (form.kind === "rows") return isTransposed ? rowsTransposed(source) : rowsStraight(source);
+  return isTransposed ? blocksTransposed(source, form) : blocksStraight(source, form);
 }
 
-const ROWS_AT_ONCE = 256; // a multiple of every rotation block and of INT4_BLOCK
+const ROWS_AT_ONCE = 256; // a multiple of every rotation block and of BLOCK
 
 function* chunksOf({ rows, read }: MatrixSource): Generator<{ start: number; count: number; w: Float32Array }> {
   for (let start = 0; start < rows; start += ROWS_AT_ONCE) {
@@ -53,7 +57,7 @@ const LARGEST_INT8 = 127;
 const inverse = (scale: number): number => (scale > 0 ? 1 / scale : 0);
 
 /** Rows rotated, each with a scale of its own; values [in, out]. */
-function int8Straight(source: MatrixSource): QuantisedArrays {
+function rowsStraight(source: MatrixSource): QuantisedArrays {
   const { rows, columns } = source;
   const block = rotationBlock(columns);
   const rotation = block > 1 ? new Rotation(block) : null;
@@ -84,7 +88,7 @@ function largest(w: Float32Array, start: number, count: number): number {
 }
 
 /** The transpose [in, out] as a matrix whose rows are W's columns: rotated along `out`, a scale for each column; values [out, in]. */
-function int8Transposed(source: MatrixSource): QuantisedArrays {
+function rowsTransposed(source: MatrixSource): QuantisedArrays {
   const { rows, columns } = source;
   const block = rotationBlock(rows);
   const rotation = block > 1 ? new Rotation(block) : null;
@@ -113,57 +117,74 @@ function int8Transposed(source: MatrixSource): QuantisedArrays {
   return { values, scales };
 }
 
-/** Writes one block of 4-bit numbers; -8 to 7 are kept as 0 to 15. @param at index of the block's first element in w, `stride` from each to the next */
-function packBlock(
-  w: Float32Array,
-  { at, stride, count }: { at: number; stride: number; count: number },
-  { values, scales }: { values: Uint8Array; scales: Float32Array },
-  block: number,
-): void {
-  let extreme = 0; // of the largest size, with its sign: it becomes -8 exactly
+type Blocks = Extract<QuantForm, { kind: "blocks" }>;
+
+/** Numbers in blocks while they are written. */
+class BlockWriter {
+  readonly values: Uint8Array;
+  readonly scales: Float32Array;
+  /** Blocks of a row. */
+  readonly blocks: number;
+  readonly #form: Blocks;
+
+  constructor(rows: number, columns: number, form: Blocks) {
+    this.blocks = Math.ceil(columns / form.block);
+    this.values = new Uint8Array((rows * this.blocks * form.block * form.bits) / 8);
+    this.scales = new Float32Array(rows * this.blocks);
+    this.#form = form;
+  }
+
+  /**
+   * Block `block` of row `row`: `count` numbers of w from `at`, `stride` from each to the next; zeros behind them. Of a range
+   * from -8 to 7 (or -128 to 127) the largest number takes the end that has one step more.
+   */
+  write([row, block]: readonly [number, number], w: Float32Array, at: number, stride: number, count: number): void {
+    const { bits, block: size } = this.#form;
+    const half = 2 ** (bits - 1);
+    const index = row * this.blocks + block;
+    const scale = Math.fround(extremeOf(w, at, stride, count) / -half);
+    this.scales[index] = scale;
+    const factor = scale === 0 ? 0 : 1 / scale;
+    for (let i = 0; i < size; i++) {
+      const value = half + (i < count ? Math.min(half - 1, Math.round((w[at + i * stride] as number) * factor)) : 0);
+      if (bits === 8) this.values[index * size + i] = value;
+      else this.#writeHalf(index * size + i, value);
+    }
+  }
+
+  #writeHalf(place: number, value: number): void {
+    this.values[place >> 1] = (this.values[place >> 1] as number) | (value << (4 * (place & 1)));
+  }
+}
+
+/** The number of the largest size, with its sign. */
+function extremeOf(w: Float32Array, at: number, stride: number, count: number): number {
+  let extreme = 0;
   for (let i = 0; i < count; i++) {
     const value = w[at + i * stride] as number;
     if (Math.abs(value) > Math.abs(extreme)) extreme = value;
   }
-  const scale = Math.fround(extreme / -8);
-  scales[block] = scale;
-  const factor = scale === 0 ? 0 : 1 / scale;
-  for (let i = 0; i < INT4_BLOCK; i++) {
-    const value = i < count ? Math.min(7, Math.round((w[at + i * stride] as number) * factor)) : 0;
-    const byte = block * (INT4_BLOCK / 2) + (i >> 1);
-    values[byte] = (values[byte] as number) | ((value + 8) << (4 * (i & 1)));
-  }
+  return extreme;
 }
 
-function int4Arrays(out: number, columns: number) {
-  const blocks = Math.ceil(columns / INT4_BLOCK);
-  return { blocks, values: new Uint8Array(out * blocks * (INT4_BLOCK / 2)), scales: new Float32Array(out * blocks) };
-}
-
-function int4Straight(source: MatrixSource): QuantisedArrays {
+function blocksStraight(source: MatrixSource, form: Blocks): QuantisedArrays {
   const { rows, columns } = source;
-  const { blocks, ...arrays } = int4Arrays(rows, columns);
+  const writer = new BlockWriter(rows, columns, form);
   for (const { start, count, w } of chunksOf(source))
     for (let r = 0; r < count; r++)
-      for (let b = 0; b < blocks; b++) {
-        const place = {
-          at: r * columns + b * INT4_BLOCK,
-          stride: 1,
-          count: Math.min(INT4_BLOCK, columns - b * INT4_BLOCK),
-        };
-        packBlock(w, place, arrays, (start + r) * blocks + b);
+      for (let b = 0; b < writer.blocks; b++) {
+        const first = b * form.block;
+        writer.write([start + r, b], w, r * columns + first, 1, Math.min(form.block, columns - first));
       }
-  return arrays;
+  return writer;
 }
 
-function int4Transposed(source: MatrixSource): QuantisedArrays {
+function blocksTransposed(source: MatrixSource, form: Blocks): QuantisedArrays {
   const { rows, columns } = source;
-  const { blocks, ...arrays } = int4Arrays(columns, rows);
+  const writer = new BlockWriter(columns, rows, form);
   for (const { start, count, w } of chunksOf(source))
-    for (let r = 0; r < count; r += INT4_BLOCK)
-      for (let c = 0; c < columns; c++) {
-        const place = { at: r * columns + c, stride: columns, count: Math.min(INT4_BLOCK, count - r) };
-        packBlock(w, place, arrays, c * blocks + (start + r) / INT4_BLOCK);
-      }
-  return arrays;
+    for (let r = 0; r < count; r += form.block)
+      for (let c = 0; c < columns; c++)
+        writer.write([c, (start + r) / form.block], w, r * columns + c, columns, Math.min(form.block, count - r));
+  return writer;
 }

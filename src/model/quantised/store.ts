@@ -13,8 +13,8 @@ import { readTextIfThere, writeJson } from "../../utils/files.ts";
 import { isJsonObject } from "../../utils/json.ts";
 import { readHeader, type TensorEntry } from "../../utils/safetensors.ts";
 import type { Architecture } from "../architecture.ts";
-import { EMBED, isVision, linearModules } from "../parameters.ts";
-import { type QuantKind, quantShapes } from "./matrix.ts";
+import { headWeight, isVision, linearModules } from "../parameters.ts";
+import { type QuantKind, storedShapes } from "./matrix.ts";
 import { writeInParallel } from "./writeFile.ts";
 
 /** What of a checkpoint is quantised. */
@@ -24,9 +24,13 @@ interface Weights {
 }
 
 /** Raised whenever the same weights would give other bytes. */
-const VERSION = 1;
+const VERSION = 2;
 
-export const PARTS = ["text", "text.transposed", "vision", "vision.transposed"] as const;
+/**
+ * The layers of the text and the vision tower, what their gradients need, and the head for answers. In training the head
+ * stays as it is stored: it runs on few rows, and what it rounds would be in every gradient.
+ */
+export const PARTS = ["text", "text.transposed", "vision", "vision.transposed", "head"] as const;
 export type QuantPart = (typeof PARTS)[number];
 
 /** Plain data: it crosses threads. */
@@ -44,12 +48,13 @@ export interface QuantiseOptions {
   readonly onProgress?: (progress: { readonly part: QuantPart; readonly done: number; readonly total: number }) => void;
 }
 
-/** Names of the weight matrices that are kept in few bits, by part. The embedding is one where it is the head too. */
+/** Names of the weight matrices that are kept in few bits, by part. */
 export function quantisedNames({ architecture }: Pick<Weights, "architecture">, part: QuantPart): readonly string[] {
+  if (part === "head") return [headWeight(architecture)];
   const isOfVision = part.startsWith("vision");
-  return linearModules(architecture)
-    .map(({ name }) => (name === "lm_head" && architecture.isHeadTied ? EMBED : `${name}.weight`))
-    .filter((name) => isVision(name) === isOfVision);
+  return linearModules(architecture).flatMap(({ name }) =>
+    name !== "lm_head" && isVision(name) === isOfVision ? [`${name}.weight`] : [],
+  );
 }
 
 /**
@@ -93,8 +98,7 @@ function matricesOf(checkpoint: Weights, kind: QuantKind, part: QuantPart) {
   return quantisedNames(checkpoint, part).map((name) => {
     const entry = checkpoint.tensors.get(name) as TensorEntry;
     const [rows = 0, columns = 0] = isTransposed ? entry.shape.toReversed() : entry.shape;
-    const [valueShape, scaleShape] = quantShapes(kind, rows, columns);
-    return { entry, kind, isTransposed, valueShape, scaleShape };
+    return { entry, kind, isTransposed, stored: storedShapes(kind, rows, columns) };
   });
 }
 
@@ -164,8 +168,8 @@ export function openQuantised(
   suffix: "" | ".transposed",
 ): ReadonlyMap<string, QuantisedEntry> {
   const entries = new Map<string, QuantisedEntry>();
-  for (const part of ["text", "vision"] as const) {
-    const file = files[`${part}${suffix}`];
+  for (const part of PARTS) {
+    const file = part.endsWith(".transposed") === (suffix !== "") ? files[part] : undefined;
     if (file === undefined) continue;
     const { tensors } = readHeader(file);
     for (const [name, values] of tensors) {

@@ -4,15 +4,14 @@ import { availableParallelism } from "node:os";
 import { startThread } from "../../runtime/thread.ts";
 import { messageOf, UserError } from "../../utils/errors.ts";
 import { elementCount, headerBytes, type TensorEntry } from "../../utils/safetensors.ts";
-import type { QuantKind } from "./matrix.ts";
+import type { QuantKind, storedShapes } from "./matrix.ts";
 import { Quantiser, type QuantiseTask } from "./quantiser.ts";
 
 export interface MatrixToWrite {
   readonly entry: TensorEntry;
   readonly kind: QuantKind;
   readonly isTransposed: boolean;
-  readonly valueShape: readonly number[];
-  readonly scaleShape: readonly number[];
+  readonly stored: ReturnType<typeof storedShapes>;
 }
 
 /** Below this many numbers, starting threads takes longer than the work. */
@@ -45,15 +44,11 @@ export async function writeInParallel(
 
 /** Where everything goes; the largest matrices first, so that no thread is left alone with one at the end. */
 function layOut(matrices: readonly MatrixToWrite[]) {
-  const scales = matrices.map(({ entry, scaleShape }) => {
-    return { name: `${entry.name}.scales`, dtype: "F32" as const, shape: scaleShape };
+  const scales = matrices.map(({ entry, stored }) => {
+    return { name: `${entry.name}.scales`, dtype: "F32" as const, shape: stored.scales };
   });
-  const values = matrices.map(({ entry, kind, valueShape }) => {
-    return {
-      name: `${entry.name}.values`,
-      dtype: kind === "int8" ? ("I8" as const) : ("U8" as const),
-      shape: valueShape,
-    };
+  const values = matrices.map(({ entry, stored }) => {
+    return { name: `${entry.name}.values`, dtype: stored.dtype, shape: stored.values };
   });
   const { header, offsets, size } = headerBytes([...scales, ...values], {}); // scales first: they stay at multiples of 4
   const tasks = matrices.map(({ entry, kind, isTransposed }, i): QuantiseTask => {
