@@ -4,12 +4,12 @@
  *
  *     npx tsx bench/ablation.ts [--device cpu] [--to out/ablation] [--seeds 42,43,44] [--only base,full]
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { z } from "zod";
 import { UserError } from "../src/utils/errors.ts";
+import { runCommand } from "./command.ts";
 
 const VARIANTS: Readonly<Record<string, readonly string[]>> = {
   base: ["--lora"],
@@ -57,17 +57,8 @@ function runOf(name: string, seed: string) {
   const summary = join(dir, "out/global_agent/test/summary.json");
   if (!existsSync(summary)) {
     const words = [...(VARIANTS[name] ?? []), "--seed", seed, "--quiet", "--out", join(dir, "out")];
-    const entry = [
-      "--import",
-      "tsx",
-      "src/finetuneGlobal.ts",
-      flags.device,
-      ...words,
-      "--checkpoint-dir",
-      join(dir, "run"),
-    ];
-    const { status } = spawnSync(process.execPath, entry, { stdio: ["ignore", "ignore", "inherit"] });
-    if (status !== 0) throw new UserError(`${name}, seed ${seed}: the run ended with exit code ${status}`);
+    const entry = ["src/finetuneGlobal.ts", flags.device, ...words, "--checkpoint-dir", join(dir, "run")];
+    runCommand(entry, `${name}, seed ${seed}`);
   }
   const read = (file: string): unknown => JSON.parse(readFileSync(file, "utf8"));
   const { macro } = Summary.parse(read(summary));

@@ -25,7 +25,7 @@ const WARMUP_STEPS = 150;
 const { values: flags } = parseArgs({
   options: {
     out: { type: "string", default: TINY_DIR },
-    steps: { type: "string", default: "1200" },
+    steps: { type: "string", default: "1000" },
     seed: { type: "string", default: String(TINY_SEED) },
   },
 });

@@ -23,6 +23,7 @@ import { settingsText } from "./utils/settingsText.ts";
 
 export { PIXEL_CAP } from "./config/data.ts";
 export { type Device, deviceName, readDevices } from "./config/devices.ts";
+export { type MergeConfig, parseMergeConfig } from "./config/merge.ts";
 export { parseReportConfig, type ReportConfig } from "./config/report.ts";
 export { USER_SPLIT } from "./config/splits.ts";
 export { readTargets, readUsers } from "./config/words.ts";
@@ -40,9 +41,9 @@ export type EvalConfig = Values<typeof EVALUATION> & Parsed<typeof EVALUATION>;
  * Settings of `finetuneGlobal`, those that depend on others worked out. `resume` is true for "the newest";
  * `loraTargets` is a list of names or one regex, as PEFT's target_modules. Plain data: JSON keeps it whole.
  */
-export type TrainConfig = Omit<Values<typeof TRAINING>, "lr" | "warmupSteps" | "checkpointDir" | "trainVision"> & {
-  readonly lr: number;
-  readonly warmupSteps: number;
+export type TrainConfig = Omit<Values<typeof TRAINING>, ByModel | "checkpointDir" | "trainVision"> & {
+  readonly [name in ByModel]: number;
+} & {
   readonly checkpointDir: string;
   readonly trainVision: boolean;
 } & Parsed<typeof TRAINING>;
@@ -94,6 +95,9 @@ function workedOut(values: Values<typeof TRAINING>) {
   return {
     lr: values.lr ?? learning.lr,
     warmupSteps: values.warmupSteps ?? learning.warmupSteps,
+    epochs: values.epochs ?? learning.epochs,
+    batchSize: values.batchSize ?? learning.batchSize,
+    accumulation: values.accumulation ?? learning.accumulation,
     checkpointDir: values.checkpointDir ?? `checkpoints/global_agent_${values.lora ? "lora" : "full"}`,
     trainVision: values.trainVision ?? (values.train ? values.train.includes("vision") : !values.lora),
   };

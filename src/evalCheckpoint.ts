@@ -1,6 +1,7 @@
 /** Evaluates a run, a checkpoint, an adapter or a model, user by user: `npx tsx src/evalCheckpoint.ts 0 checkpoints/global_agent_lora`. */
 import { join } from "node:path";
 import { answerUsers } from "./app/answer.ts";
+import { inFewBits, quantOfRun } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { saveSettings } from "./app/saveSettings.ts";
@@ -23,14 +24,16 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const log = createLog(config);
   for (const line of describeConfig(config)) log.line(line);
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
-  const { model, adapter } = await openTarget(config.path, { ...config, pixelCap: PIXEL_CAP, log });
+  const { dir: saved, model: stored, adapter } = await openTarget(config.path, { ...config, pixelCap: PIXEL_CAP, log });
   const users = await readTest({ ...config, log }, config.users);
   if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
 
   const dir = join(config.out, config.name ?? nameOf(config.path));
   await saveSettings(dir, savedEvalSettingsText(config));
-  const trainable = adapter ? ({ kind: "lora", settings: adapter.settings } as const) : ({ kind: "none" } as const);
-  const thread = startEngine({ modelDir: model.dir, device, trainable });
+  const spec = adapter ? ({ kind: "lora", settings: adapter.settings } as const) : ({ kind: "none" } as const);
+  const use = { kind: quantOfRun(saved, config.baseQuant), spec, trains: false, answers: true, log };
+  const { model, quantised } = await inFewBits(stored, use);
+  const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec });
   try {
     if (adapter) await thread.remote.setParameters(ADAPTER, adapter.values);
     await answerUsers(thread.remote, model, users, {

@@ -1,6 +1,7 @@
 /** Fine-tunes one model on the training users, then evaluates it on the test users: `npx tsx src/finetuneGlobal.ts 1 --lora`. */
 import { join } from "node:path";
 import { answerUsers } from "./app/answer.ts";
+import { inFewBits } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { encodeAll } from "./app/encodeAll.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
@@ -34,15 +35,15 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   for (const line of describeConfig(config)) log.line(line);
 
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
-  const model = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
-  const { spec, values } = startingPoint(config, model.checkpoint);
+  const stored = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
+  const { spec, values } = startingPoint(config, stored.checkpoint);
 
   const data = { ...config, log, signal };
   const splits = await readSplits(data);
   const test = config.eval ? testUsers(splits.test, data) : null;
   if (!config.allowOverlap) await refuseOverlap(splits);
-  const train = await encodeAll(splits.train, model.processor, { ...data, split: "training" });
-  const validation = await encodeAll(splits.validation, model.processor, { ...data, split: "validation" });
+  const train = await encodeAll(splits.train, stored.processor, { ...data, split: "training" });
+  const validation = await encodeAll(splits.validation, stored.processor, { ...data, split: "validation" });
   if (config.data !== null) await checkPictures([...splits.train, ...splits.validation, ...splits.test], data);
 
   const toScore = samplesToScore(splits.validation, config);
@@ -52,7 +53,9 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
 
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
   const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay };
-  const thread = startEngine({ modelDir: model.dir, device, trainable: spec, training });
+  const answers = config.eval || toScore.length > 0;
+  const { model, quantised } = await inFewBits(stored, { kind: config.baseQuant, spec, trains: true, answers, log });
+  const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec, training });
   const engine = thread.remote;
   try {
     const options = runOptions(config, { model, spec, signal, rows, log });
@@ -92,11 +95,10 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
 }
 
 /** Flags that are read but whose feature is not there yet: refused, never ignored. */
-function refuseUnbuilt({ devices, gradientCheckpointing, baseQuant }: TrainConfig): void {
+function refuseUnbuilt({ devices, gradientCheckpointing }: TrainConfig): void {
   const faults = [
     devices.length > 1 && `device: ${devices.length} devices were named; several are not supported yet, name one`,
     gradientCheckpointing && "--gradient-checkpointing: not supported yet; leave it out",
-    baseQuant !== null && `--base-quant ${baseQuant}: not supported yet; leave it out`,
   ].filter((fault) => fault !== false);
   if (faults.length > 0) throw new UserError(faults.join("\n"));
 }

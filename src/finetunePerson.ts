@@ -1,5 +1,6 @@
 /** Trains an agent for each fold of each test user on top of the global one, and scores it: `npx tsx src/finetunePerson.ts 1`. */
 import { join } from "node:path";
+import { inFewBits, quantOfRun } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
@@ -27,22 +28,25 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
 
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
   const base = findBase({ ...config, log });
-  const model = await openModel({ ...config, ...base.limits, model: base.model, pixelCap: PIXEL_CAP, log });
-  const { spec, values } = startingAgent(config, base, model.checkpoint);
+  const stored = await openModel({ ...config, ...base.limits, model: base.model, pixelCap: PIXEL_CAP, log });
+  const { spec, values } = startingAgent(config, base, stored.checkpoint);
+  const baseQuant = quantOfRun(base.dir, config.baseQuant);
 
   const data = { ...config, log, signal };
   const users = await readTest(data, config.users);
   if (!config.allowOverlap) refuseSeen(base, [...users.keys()], config);
   if (config.data !== null) await checkPictures([...users.values()].flat(), data);
+  const use = { kind: baseQuant, spec, trains: true, answers: true, log };
+  const { model, quantised } = await inFewBits(stored, use);
   const answersDir = join(config.out, "personal");
   const planning = { model, spec, start: values, answersDir, encoding: data, log, signal };
-  const agents = await standings(await planAgents(users, config, planning), { ...config, log });
+  const agents = await standings(await planAgents(users, { ...config, baseQuant }, planning), { ...config, log });
   const kept = [...agents.values()].filter(({ at }) => at === "scored").length;
   if (kept > 0) log.line(`${kept} of ${agents.size} agents are done already and kept`);
 
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
   const training = { optimizer, maxGradNorm: config.maxGradNorm };
-  const thread = startEngine({ modelDir: model.dir, device, trainable: spec, training });
+  const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec, training });
   try {
     await saveSettings(answersDir, personSettingsText(config));
     const { saveAdapters } = config;

@@ -1,6 +1,7 @@
 /** Evaluates a model as it is (zero-shot), user by user: `npx tsx src/vanillaEval.ts 0 --u 1 10`. */
 import { join } from "node:path";
 import { answerUsers } from "./app/answer.ts";
+import { inFewBits } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
@@ -20,13 +21,16 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const log = createLog(config);
   for (const line of describeConfig(config)) log.line(line);
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
-  const model = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
+  const stored = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
   const users = await readTest({ ...config, log }, config.users);
   if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
 
   const dir = join(config.out, "qwen3_vanilla");
   await saveSettings(dir, evalSettingsText(config));
-  const thread = startEngine({ modelDir: model.dir, device, trainable: { kind: "none" } });
+  const spec = { kind: "none" } as const;
+  const use = { kind: config.baseQuant, spec, trains: false, answers: true, log };
+  const { model, quantised } = await inFewBits(stored, use);
+  const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec });
   try {
     const weights = { base: checkpointIdentity(model.checkpoint) };
     await answerUsers(thread.remote, model, users, {

@@ -4,6 +4,7 @@ import type { Level } from "./lesson.ts";
 const MOST_APPS = 20;
 const LEARNT = 0.08; // nats a digit
 const MEMORY = 0.95;
+const MISNAMED = 0.3;
 
 export class Course {
   readonly #totalSteps: number;
@@ -25,7 +26,7 @@ export class Course {
   levelAt(step: number): Level {
     const isLast = step > 0.8 * this.#totalSteps;
     const fullPrompts = isLast ? 1 : this.#apps >= 8 ? 0.4 : 0.15;
-    return { apps: this.#apps, allKinds: this.#apps >= 8, fullPrompts, questions: 3 };
+    return { apps: this.#apps, allKinds: this.#apps >= 8, fullPrompts, misnamed: MISNAMED, questions: 3 };
   }
 
   describe(step: number): string {

@@ -1,6 +1,7 @@
 /** One lesson: a screen of no user and questions about it, as the arrays that the lesson graph takes. */
 import { encodeConversation, IGNORE } from "../../src/collator.ts";
 import type { Message } from "../../src/data/example.ts";
+import { APPS, CONTROLS } from "../../src/embedded/apps.ts";
 import { APP_VERBS, CONTROL_VERBS, ENDINGS, sayCommand } from "../../src/embedded/commands.ts";
 import { drawScreen } from "../../src/embedded/drawScreen.ts";
 import { genericScreen } from "../../src/embedded/genericScreen.ts";
@@ -34,6 +35,8 @@ export interface Level {
   readonly allKinds: boolean;
   /** Share of questions in the full words of the grounding task; the others are the bare command, which takes a third of the time. */
   readonly fullPrompts: number;
+  /** Share of questions whose command says the name of something else, so that a point follows the answer's words and not the command's. */
+  readonly misnamed: number;
   readonly questions: number;
 }
 
@@ -71,7 +74,10 @@ export function drawLesson(room: Classroom, level: Level, ...seed: readonly (num
   const screen = drawLevelScreen(random, level);
   const short = random.uniform() >= level.fullPrompts;
   const targets = random.shuffled(screen.elements).slice(0, level.questions);
-  const questions = targets.map((target) => questionOf(room, target, { random, short, screen }));
+  const questions = targets.map((target) => {
+    const isMisnamed = random.uniform() < level.misnamed;
+    return questionOf(room, target, { random, short, isMisnamed, screen });
+  });
   return { ...joined(questions), ...shownBy(room, screen) };
 }
 
@@ -100,12 +106,13 @@ interface Question {
 }
 
 function questionOf(
-  { processor }: Classroom,
+  { processor, nameTokens }: Classroom,
   target: Element,
-  { random, short, screen }: { random: Random; short: boolean; screen: Screen },
+  { random, short, isMisnamed, screen }: { random: Random; short: boolean; isMisnamed: boolean; screen: Screen },
 ): Question {
   const isApp = target.role === "icon" || target.role === "row";
-  const command = sayCommand(random.pick(isApp ? APP_VERBS : CONTROL_VERBS), target.name, random.pick(ENDINGS));
+  const said = isMisnamed ? random.pick(isApp ? APPS : CONTROLS).name : target.name;
+  const command = sayCommand(random.pick(isApp ? APP_VERBS : CONTROL_VERBS), said, random.pick(ENDINGS));
   const answer = groundingAnswer(referringOf(target), pointOf(target));
   const image: MeasuredVisual = {
     type: "image",
@@ -135,6 +142,8 @@ function questionOf(
   const digits = [...labels].flatMap((label, t) =>
     label !== IGNORE && /^\d$/.test(processor.tokenizer.decode([label])) ? [t] : [],
   );
+  const name = labels.indexOf(required(nameTokens.get(target.name), target.name));
+  if (isMisnamed) labels[name] = IGNORE; // nobody could know it
   return { ids: [...inputIds], labels: [...labels], positions, cell: cellOf(target, screen), digits };
 }
 

@@ -1,4 +1,4 @@
-/** What `evalCheckpoint` is asked to evaluate: a run folder, a checkpoint, an adapter, a whole model, or a hub id. */
+/** What `evalCheckpoint` is asked to evaluate, or `merge` to merge: a run folder, a checkpoint, an adapter, a whole model, or a hub id. */
 import { existsSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { namedBase, refuseOtherBase } from "../train/adapterBase.ts";
@@ -10,8 +10,10 @@ import { isHubId } from "../utils/hub.ts";
 import { fetchModel, type Model, type ModelOptions, openModel } from "./model.ts";
 
 export interface Target {
+  /** Where it lies. */
+  readonly dir: string;
   readonly model: Model;
-  /** Null where the model itself is evaluated. */
+  /** Null where it is a model itself. */
   readonly adapter: Adapter | null;
 }
 
@@ -31,6 +33,7 @@ export async function openTarget(path: string, options: TargetOptions): Promise<
     throw new UserError(`--model names the base of an adapter, and ${path} is a whole model; leave --model out`);
   if (!existsSync(join(dir, "config.json"))) throw nothingIn(path, dir);
   return {
+    dir,
     model: await openModel({ ...options, model: dir, savedBudget: trainedHere(dir) ? dir : null }),
     adapter: null,
   };
@@ -48,15 +51,18 @@ async function folderOf(path: string, { log }: TargetOptions): Promise<string> {
 }
 
 async function openOnBase(dir: string, options: TargetOptions): Promise<Target> {
-  const savedBudget = ["preprocessor_config.json", "processor_config.json"].some((name) => existsSync(join(dir, name)));
   const model = await openModel({
     ...options,
     model: options.model ?? baseOf(dir),
-    savedBudget: savedBudget ? dir : null,
+    savedBudget: holdsBudget(dir) ? dir : null,
   });
   refuseOtherBase(dir, model.checkpoint);
-  return { model, adapter: readOnBase(dir, model) };
+  return { dir, model, adapter: readOnBase(dir, model) };
 }
+
+/** Whether an adapter's folder says to what size pictures were scaled for it. */
+export const holdsBudget = (dir: string): boolean =>
+  ["preprocessor_config.json", "processor_config.json"].some((name) => existsSync(join(dir, name)));
 
 function readOnBase(dir: string, { checkpoint }: Model): Adapter {
   try {
@@ -82,7 +88,7 @@ function nothingIn(path: string, dir: string): UserError {
   const [newest] = listCheckpoints(dir).whole;
   if (newest)
     return new UserError(
-      `${path}: this run has not ended, so it has no result; evaluate its newest checkpoint, ${newest.dir}`,
+      `${path}: this run has not ended, so it has no result; name its newest checkpoint, ${newest.dir}`,
     );
   return new UserError(`${path}: holds neither an adapter (${ADAPTER_CONFIG}) nor a model (config.json)`);
 }

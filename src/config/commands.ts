@@ -1,6 +1,7 @@
 /** The commands: which groups of settings each takes, and which combinations are refused. */
 import type { Command, FirstWord, Impossible } from "../utils/command.ts";
 import { flagOf, type Settings } from "../utils/flags.ts";
+import { baseQuant, baseQuantOfRun } from "./baseQuant.ts";
 import { DATA, TRAINED_SAMPLES } from "./data.ts";
 import { type Device, readDevices } from "./devices.ts";
 import { ANSWERING, EVALUATION_AFTER, TARGET } from "./evaluation.ts";
@@ -15,7 +16,7 @@ import { CHECKPOINTS } from "./saving.ts";
 import { SPLITS } from "./splits.ts";
 
 /** Settings both of training and of evaluation. */
-const COMMON = { ...MODEL_AND_FILES, ...DATA, ...RUN } satisfies Settings;
+const COMMON = { ...MODEL_AND_FILES, baseQuant, ...DATA, ...RUN } satisfies Settings;
 
 export const TRAINING = {
   ...COMMON,
@@ -41,6 +42,7 @@ export const SAVED = {
     defaultText: "as the adapter says",
     why: "base of the adapter, where it lies elsewhere by now",
   },
+  baseQuant: baseQuantOfRun,
   ...TARGET,
   ...ANSWERING,
 } satisfies Settings;
@@ -51,6 +53,7 @@ const { lora: _, adapter: __, ...PERSON_ADAPTER } = ADAPTER;
 export const PERSON = {
   ...COMMON,
   checkpointDir: { ...COMMON.checkpointDir, defaultText: "checkpoints/personal" },
+  baseQuant: { ...baseQuantOfRun, defaultText: "as the global agent was trained" },
   ...PERSONAL_AGENTS,
   ...TRAINED_SAMPLES,
   ...PERSON_ADAPTER,
@@ -152,7 +155,8 @@ export const TRAIN_COMMAND: Command<typeof TRAINING, readonly Device[]> = {
     ...LORA_ALONE.map(needsLora),
     {
       when: ({ lora, baseQuant }) => baseQuant !== null && !lora,
-      message: "--base-quant needs --lora: full fine-tuning changes the base weights, so they cannot be quantised",
+      message:
+        "--base-quant needs --lora: it holds frozen layers in few bits, and full fine-tuning changes the weights themselves; add --lora (parts named by --train stay as stored) or leave --base-quant out",
     },
     {
       when: ({ lora, trainVision, train }) => lora && trainVision === true && train === null,

@@ -41,14 +41,14 @@ const byModel = (name: ByModel) => ({
   defaultText: `embedded model ${PERSON_BY_MODEL.embedded[name]}; others ${PERSON_BY_MODEL.other[name]}`,
 });
 
-const { trainVision: _, baseQuant: __, gradientCheckpointing: ___, epochs, ...rest } = OPTIMIZATION;
+const { trainVision: _, gradientCheckpointing: __, ...rest } = OPTIMIZATION;
 
 /** Those of the optimizer, with defaults for one user's data. A frozen tower is encoded once a user, so it never trains whole. */
 export const PERSON_OPTIMIZATION = {
   ...rest,
   lr: { ...rest.lr, ...byModel("lr") },
   warmupSteps: { ...rest.warmupSteps, ...byModel("warmupSteps") },
-  epochs: whole({ group: epochs.group, min: 1, why: epochs.why, ...byModel("epochs") }),
-  batchSize: whole({ group: epochs.group, min: 1, why: rest.batchSize.why, ...byModel("batchSize") }),
-  accumulation: whole({ group: epochs.group, min: 1, why: rest.accumulation.why, ...byModel("accumulation") }),
+  epochs: { ...rest.epochs, ...byModel("epochs") },
+  batchSize: { ...rest.batchSize, ...byModel("batchSize") },
+  accumulation: { ...rest.accumulation, ...byModel("accumulation") },
 } satisfies Settings;

@@ -1,6 +1,6 @@
 /** Settings of the report, which needs no device, no model and no data: an output folder is all. */
-import { UserError } from "../utils/errors.ts";
-import { HelpRequested, helpOf, readFlags, type Settings, type Values, whole } from "../utils/flags.ts";
+import { type FlagCommand, parseFlagCommand } from "../utils/flagCommand.ts";
+import { type Settings, type Values, whole } from "../utils/flags.ts";
 import { MODEL_AND_FILES, RUN } from "./files.ts";
 
 const REPORT = {
@@ -17,21 +17,14 @@ const REPORT = {
 
 export type ReportConfig = Values<typeof REPORT>;
 
-/** @throws UserError naming all faults, or HelpRequested */
-export function parseReportConfig(argv: readonly string[]): ReportConfig {
-  if (argv.includes("--help") || argv.includes("-h")) throw new HelpRequested(help());
-  const { given, positionals, faults } = readFlags(REPORT, argv);
-  const words = positionals.map((word) => `"${word}": belongs to no flag; --out names the folder`);
-  const all = [...faults, ...words].map((fault) => `report: ${fault}`);
-  if (all.length > 0) throw new UserError(all.join("\n"));
-  const defaults = Object.fromEntries(Object.entries(REPORT).map(([name, setting]) => [name, setting.default]));
-  return Object.freeze({ ...defaults, ...given } as ReportConfig);
-}
-
-const help = (): string =>
-  [
-    "Usage: npx tsx src/report.ts [flags]",
+const COMMAND: FlagCommand<typeof REPORT> = {
+  name: "report",
+  about:
     "Compares the evaluations in an output folder: a table, summary.json and report.html, a page that needs nothing beside it.",
-    helpOf(REPORT),
-    "Examples\n  npx tsx src/report.ts\n  npx tsx src/report.ts --out results --gallery 60",
-  ].join("\n\n");
+  examples: ["npx tsx src/report.ts", "npx tsx src/report.ts --out results --gallery 60"],
+  settings: REPORT,
+  noWords: "--out names the folder",
+};
+
+/** @throws UserError naming all faults, or HelpRequested */
+export const parseReportConfig = (argv: readonly string[]): ReportConfig => parseFlagCommand(COMMAND, argv);

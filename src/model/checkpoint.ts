@@ -138,13 +138,12 @@ function plannedDtype(dir: string): "F32" | "BF16" | "F16" {
   return named === "bfloat16" ? "BF16" : named === "float16" ? "F16" : "F32";
 }
 
-/** What tells one set of weights from another without reading them: each file's size and time. Plain data. */
-export function checkpointIdentity({ dir, tensors }: Checkpoint): { readonly [file: string]: string } {
+/** What tells one set of weights from another without reading them: each file's size and time, and in how few bits it is used. Plain data. */
+export function checkpointIdentity({ dir, tensors, quantised }: Checkpoint): { readonly [file: string]: string } {
   const files = [...new Set([...tensors.values()].map(({ file }) => file))].sort();
-  return Object.fromEntries(
-    files.map((file) => {
-      const { size, mtimeMs } = statSync(file);
-      return [relative(dir, file), `${size} bytes of ${new Date(mtimeMs).toISOString()}`];
-    }),
-  );
+  const states = files.map((file) => {
+    const { size, mtimeMs } = statSync(file);
+    return [relative(dir, file), `${size} bytes of ${new Date(mtimeMs).toISOString()}`];
+  });
+  return { ...Object.fromEntries(states), ...(quantised ? { baseQuant: quantised.kind } : {}) };
 }

@@ -11,8 +11,6 @@ export interface SessionOptions {
   readonly weightsDir?: string;
   /** Keeps constant weights in memory as the kernels like them best, instead of reading them from their files. */
   readonly packWeights?: boolean;
-  /** Threads inside one operation; the runtime's default is one per core. */
-  readonly threads?: number;
   /** Writes a profile `<prefix>_<time>.json` when the session is released. */
   readonly profilePrefix?: string;
 }
@@ -40,7 +38,7 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
     graphOptimizationLevel: "all",
     enableMemPattern: false, // every batch has its own lengths: a plan per shape costs a slow second run and more memory
     logSeverityLevel: 3,
-    ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
+    ...(options.device.threads ? { intraOpNumThreads: options.device.threads } : {}),
     ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     extra: {
       session: {

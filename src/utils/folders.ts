@@ -74,9 +74,14 @@ async function setAside(dir: string): Promise<string> {
   return aside;
 }
 
-/** Removes what processes that have ended left unfinished in `parent`, as far as it can. */
-export async function removeUnfinished(parent: string): Promise<void> {
-  for (const name of (await readdir(parent)).filter(isUnfinished)) {
+/**
+ * Removes what processes that have ended left unfinished in `parent`, as far as it can.
+ * @param target only what was to become the folder of this name; absent: all
+ */
+export async function removeUnfinished(parent: string, target?: string): Promise<void> {
+  const isMeant = (name: string): boolean =>
+    target === undefined || [target, `old-${target}`].includes(name.replace(TEMPORARY, ""));
+  for (const name of (await readdir(parent)).filter((found) => isUnfinished(found) && isMeant(found))) {
     const path = join(parent, name);
     if (!(await isInUse(path))) await rm(path, { recursive: true, force: true }).catch(() => undefined);
   }

@@ -2,7 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { bf16ToFloat32, float16ToFloat32 } from "./bf16.ts";
-import { InternalError, messageOf, UserError } from "./errors.ts";
+import { InternalError, Interrupted, messageOf, UserError } from "./errors.ts";
 
 export type TensorDtype = "F64" | "F32" | "F16" | "BF16" | "I64" | "I32" | "I16" | "I8" | "U8" | "BOOL";
 
@@ -214,7 +214,7 @@ export async function writeSafetensors(
     await rename(temporary, file);
   } catch (cause) {
     await rm(temporary, { force: true });
-    if (cause instanceof UserError || cause instanceof InternalError) throw cause; // from making a tensor
+    if ([UserError, InternalError, Interrupted].some((kind) => cause instanceof kind)) throw cause; // from making a tensor
     throw new UserError(`${file}: cannot be written: ${messageOf(cause)}`, { cause });
   }
 }
@@ -235,7 +235,7 @@ function bytesOf(tensor: WritableTensor): Uint8Array {
 
 type TensorPlan = Omit<WritableTensor, "values">;
 
-const byteLengthOf = ({ dtype, shape }: TensorPlan): number => elementCount(shape) * BYTES[dtype];
+export const byteLengthOf = ({ dtype, shape }: TensorPlan): number => elementCount(shape) * BYTES[dtype];
 
 /** The header of a file of these tensors, for writers that put them down in an order of their own: each at its offset. */
 export function headerBytes(tensors: readonly TensorPlan[], metadata: Readonly<Record<string, string>>) {

@@ -30,7 +30,7 @@ const room: Classroom = {
     words.map(({ name }) => name),
   ),
 };
-const level = { apps: 12, allKinds: true, fullPrompts: 0.5, questions: 3 };
+const level = { apps: 12, allKinds: true, fullPrompts: 0.5, misnamed: 0, questions: 3 };
 const lessons = Array.from({ length: 6 }, (_, i) => drawLesson(room, level, 7, "test", i));
 
 test("a lesson's loss is that of its questions asked one by one, each behind its own picture", async () => {
@@ -99,6 +99,19 @@ test("a digit is pointed at from the token before it, towards a token of the pic
       assert.match(processor.tokenizer.decode([required(labels[from + 1], "label")]), /^\d$/);
       assert.equal(inputIds[to], processor.imageTokenId);
     });
+  }
+});
+
+test("a command that names something else leaves the name untrained and the point in place", () => {
+  for (let i = 0; i < 4; i++) {
+    const [right, wrong] = [0, 1].map((misnamed) => drawLesson(room, { ...level, misnamed }, 7, "misnamed", i));
+    const trained = ({ labels = [] }: Partial<Lesson> = {}) => labels.filter((label) => label !== IGNORE);
+    const names = new Set(room.nameTokens.values());
+    assert.deepEqual(
+      trained(wrong),
+      trained(right).filter((label) => !names.has(label)),
+    );
+    assert.notDeepEqual(wrong?.inputIds, right?.inputIds);
   }
 });
 

@@ -1,8 +1,7 @@
 /** Writes one file of quantised matrices with all cores: each thread works out whole matrices and writes them in their places. */
-import { open, rename, rm, truncate } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { startThread } from "../../runtime/thread.ts";
-import { messageOf, UserError } from "../../utils/errors.ts";
 import { elementCount, headerBytes, type TensorEntry } from "../../utils/safetensors.ts";
 import type { QuantKind, storedShapes } from "./matrix.ts";
 import { Quantiser, type QuantiseTask } from "./quantiser.ts";
@@ -17,28 +16,21 @@ export interface MatrixToWrite {
 /** Below this many numbers, starting threads takes longer than the work. */
 const WORTH_THREADS = 2 ** 24;
 
-/** @throws UserError when the disk is full or the folder cannot be written */
+/** @throws when the disk is full or the folder cannot be written; what is there then is of no use */
 export async function writeInParallel(
   file: string,
   matrices: readonly MatrixToWrite[],
   { onProgress }: { onProgress: (done: number, total: number) => void },
 ): Promise<void> {
   const { header, tasks, size } = layOut(matrices);
-  const temporary = `${file}.tmp-${process.pid}`;
+  const handle = await open(file, "w");
   try {
-    const handle = await open(temporary, "w");
     await handle.write(header);
+    await handle.truncate(size);
+    await runTasks(file, tasks, onProgress);
+    await handle.sync();
+  } finally {
     await handle.close();
-    await truncate(temporary, size);
-    await runTasks(temporary, tasks, onProgress);
-    const whole = await open(temporary, "r+");
-    await whole.sync();
-    await whole.close();
-    await rename(temporary, file);
-  } catch (cause) {
-    await rm(temporary, { force: true });
-    if (cause instanceof UserError) throw cause;
-    throw new UserError(`${file}: cannot be written: ${messageOf(cause)}`, { cause });
   }
 }
 

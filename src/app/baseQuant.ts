@@ -1,0 +1,94 @@
+/** The frozen linear layers of a run's model in few bits, where the run wants them so. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { withQuantised } from "../model/checkpoint.ts";
+import { trainsVision } from "../model/layers.ts";
+import { KINDS, type QuantKind } from "../model/quantised/matrix.ts";
+import { type QuantisedFiles, type QuantPart, quantisedFiles } from "../model/quantised/store.ts";
+import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import { RUN_CONFIG } from "../train/checkpointReader.ts";
+import { readJsonObject } from "../utils/json.ts";
+import type { Log } from "../utils/log.ts";
+import { type Progress, startProgress } from "../utils/progress.ts";
+import type { Model } from "./model.ts";
+
+export interface QuantUse {
+  /** null: weights as stored. */
+  readonly kind: QuantKind | null;
+  /** What trains, or the kind of adapter that is used. */
+  readonly spec: TrainableSpec;
+  readonly trains: boolean;
+  readonly answers: boolean;
+  readonly log: Log;
+}
+
+/** Plain data for the engine, and the model whose graphs take the files. */
+export interface QuantisedModel {
+  readonly model: Model;
+  readonly quantised: QuantisedFiles | null;
+}
+
+/**
+ * Finds the weights in few bits, or makes them, which for a large model takes minutes once.
+ * @throws UserError when they cannot be kept anywhere
+ */
+export async function inFewBits(model: Model, { kind, log, ...use }: QuantUse): Promise<QuantisedModel> {
+  if (kind === null) return { model, quantised: null };
+  const { checkpoint } = model;
+  const parts = partsFor(use.trains && trainsVision(trainablesOf(checkpoint, use.spec)), use);
+  const shown = showing(kind, log);
+  try {
+    const onNote = (message: string): void => log.warn(message);
+    const quantised = await quantisedFiles(checkpoint, { kind, parts, onProgress: shown.update, onNote });
+    return { model: { ...model, checkpoint: withQuantised(checkpoint, quantised) }, quantised };
+  } finally {
+    shown.stop();
+  }
+}
+
+const partsFor = (trainsTower: boolean, { trains, answers }: Pick<QuantUse, "trains" | "answers">): QuantPart[] => [
+  "text",
+  "vision",
+  ...(trains ? (["text.transposed"] as const) : []),
+  ...(trainsTower ? (["vision.transposed"] as const) : []),
+  ...(answers ? (["head"] as const) : []),
+];
+
+const WHAT: { readonly [part in QuantPart]: string } = {
+  text: "language layers",
+  "text.transposed": "language layers for gradients",
+  vision: "vision tower",
+  "vision.transposed": "vision tower for gradients",
+  head: "head",
+};
+
+/** A bar, or lines, for each part that has to be made, in millions of weights. */
+function showing(kind: QuantKind, log: Log) {
+  let current: { readonly part: QuantPart; readonly progress: Progress } | null = null;
+  return {
+    update({ part, done, total }: { readonly part: QuantPart; readonly done: number; readonly total: number }): void {
+      if (current?.part !== part) {
+        current?.progress.stop();
+        const title = `${kind} weights, ${WHAT[part]} (millions)`;
+        current = { part, progress: startProgress({ log, title, total: inMillions(total) }) };
+      }
+      current.progress.update(inMillions(done));
+    },
+    stop: (): void => current?.progress.stop(),
+  };
+}
+
+const inMillions = (count: number): number => Math.ceil(count / 1e6);
+
+/**
+ * How the weights are held under what a run has saved.
+ * @param dir folder of the run; null where there is none
+ * @param asked none: as stored, whatever the run did; null: as the run did
+ */
+export function quantOfRun(dir: string | null, asked: QuantKind | "none" | null): QuantKind | null {
+  if (asked !== null) return asked === "none" ? null : asked;
+  const file = dir === null ? null : join(dir, RUN_CONFIG);
+  if (file === null || !existsSync(file)) return null;
+  const { baseQuant } = readJsonObject(file, "it holds the settings of the run");
+  return KINDS.find((kind) => kind === baseQuant) ?? null;
+}
