@@ -30,17 +30,17 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const base = findBase({ ...config, log });
   const stored = await openModel({ ...config, ...base.limits, model: base.model, pixelCap: PIXEL_CAP, log });
   const { spec, values } = startingAgent(config, base, stored.checkpoint);
-  const baseQuant = quantOfRun(base.dir, config.baseQuant);
+  const settings = { ...config, baseQuant: quantOfRun(base.dir, config.baseQuant) };
 
   const data = { ...config, log, signal };
   const users = await readTest(data, config.users);
   if (!config.allowOverlap) refuseSeen(base, [...users.keys()], config);
   if (config.data !== null) await checkPictures([...users.values()].flat(), data);
-  const use = { kind: baseQuant, spec, trains: true, answers: true, log };
+  const use = { kind: settings.baseQuant, spec, trains: true, answers: true, log };
   const { model, quantised } = await inFewBits(stored, use);
   const answersDir = join(config.out, "personal");
   const planning = { model, spec, start: values, answersDir, encoding: data, log, signal };
-  const agents = await standings(await planAgents(users, { ...config, baseQuant }, planning), { ...config, log });
+  const agents = await standings(await planAgents(users, settings, planning), { ...config, log });
   const kept = [...agents.values()].filter(({ at }) => at === "scored").length;
   if (kept > 0) log.line(`${kept} of ${agents.size} agents are done already and kept`);
 
