@@ -1,9 +1,9 @@
-/** The only door to protobuf: a Graph becomes the bytes of an ONNX model, its weights staying in their files. Source: onnx.proto (ONNX 1.17). */
+/** A Graph becomes the bytes of an ONNX model, its weights staying in their files. Source: onnx.proto (ONNX 1.17). */
 import { InternalError, required } from "../utils/errors.ts";
+import { Message } from "../utils/protobuf.ts";
 import { factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType, Graph, Node, Value } from "./graph.ts";
 import { lower } from "./lowering.ts";
-import { Message } from "./protobuf.ts";
 import { type Attribute, ONNX_DTYPES, type Writer } from "./writer.ts";
 
 const IR_VERSION = 10;

@@ -1,6 +1,7 @@
-/** Writing protobuf wire format: enough of it for ONNX. Source: protobuf.dev, "Encoding". */
+/** Writing protobuf wire format: enough of it for ONNX models and TensorBoard events. Source: protobuf.dev, "Encoding". */
 
 const VARINT = 0;
+const FIXED64 = 1;
 const LENGTH_DELIMITED = 2;
 const FIXED32 = 5;
 
@@ -16,6 +17,12 @@ export class Message {
     const bytes = Buffer.alloc(4);
     bytes.writeFloatLE(value);
     return this.#raw(tag(field, FIXED32)).#raw(bytes);
+  }
+
+  double(field: number, value: number): this {
+    const bytes = Buffer.alloc(8);
+    bytes.writeDoubleLE(value);
+    return this.#raw(tag(field, FIXED64)).#raw(bytes);
   }
 
   bytes(field: number, value: Uint8Array): this {
