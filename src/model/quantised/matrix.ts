@@ -67,7 +67,7 @@ function rowsStraight(source: MatrixSource): QuantisedArrays {
   for (const { start, count, w } of chunksOf(source)) {
     rotation?.row(w);
     for (let r = 0; r < count; r++) {
-      const scale = largest(w, r * columns, columns) / LARGEST_INT8;
+      const scale = Math.fround(largest(w, r * columns, columns) / LARGEST_INT8); // as it is stored
       scales[start + r] = scale;
       const factor = inverse(scale);
       for (let i = r * columns; i < (r + 1) * columns; i++) rounded[i] = Math.round((w[i] as number) * factor);

@@ -20,7 +20,7 @@ export interface Weights {
 }
 
 /** Raised whenever the same weights would give other bytes. */
-const VERSION = 2;
+const VERSION = 3;
 
 /**
  * The layers of the text and the vision tower, what their gradients need, and the head for answers. In training the head

@@ -1,0 +1,95 @@
+// Weights in 8 and 4 bits: every stored number against plain arithmetic in double.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { rotationBlock } from "../../../src/graph/rotation.ts";
+import { formOf, type MatrixSource, quantise, storedShapes } from "../../../src/model/quantised/matrix.ts";
+import { elementCount } from "../../../src/utils/safetensors.ts";
+import {
+  at,
+  cosine,
+  largestShare,
+  type Matrix,
+  product,
+  randomMatrix,
+  rotated,
+  rotationMatrix,
+  roundedBlocks,
+  roundedRows,
+  transposed,
+} from "./reference.ts";
+
+const F32 = 1e-6; // one rounding of a scale
+
+const sourceOf = ({ rows, columns, values }: Matrix): MatrixSource => ({
+  rows,
+  columns,
+  read: (start, end) => Float32Array.from(values.subarray(start * columns, end * columns)),
+});
+
+test("the rotation is orthogonal and spreads one number evenly", () => {
+  for (const n of [2, 16, 64]) {
+    const matrix = rotationMatrix(n);
+    const identity = product(matrix, matrix).values;
+    identity.forEach((value, i) => {
+      assert.ok(Math.abs(value - Number(i % (n + 1) === 0)) < 1e-12, `${n}: element ${i} of R R^T is ${value}`);
+    });
+  }
+  assert.deepEqual([2048, 96, 50, 7].map(rotationBlock), [64, 32, 2, 1]);
+});
+
+// 300 rows: more than are read at once; 544 = 17 * 32, 600 = 75 * 8: smaller rotations than 64
+for (const [rows, columns] of [
+  [300, 512],
+  [544, 600],
+  [5, 1030],
+] as const)
+  for (const isTransposed of [false, true])
+    test(`int8 by rows: [${rows}, ${columns}]${isTransposed ? ", transposed" : ""}`, () => {
+      const w = isTransposed ? randomMatrix(columns, rows, "w") : randomMatrix(rows, columns, "w");
+      const form = formOf("int8", columns);
+      assert.deepEqual(form, { kind: "rows", rotation: rotationBlock(columns) });
+      const expected = roundedRows(rotated(isTransposed ? transposed(w) : w, rotationBlock(columns)), 127);
+      const { values, scales } = quantise(sourceOf(w), "int8", isTransposed);
+      assert.deepEqual(storedShapes("int8", rows, columns), { dtype: "I8", values: [columns, rows], scales: [rows] });
+      assert.ok(largestShare(scales, expected.scales) <= F32);
+      const wanted = transposed(expected.rounded).values; // stored [in, out]
+      let ties = 0;
+      wanted.forEach((number, i) => {
+        ties += Number(number !== at(values, i));
+        assert.ok(Math.abs(number - at(values, i)) <= 1, `number ${i} is ${at(values, i)}, expected ${number}`);
+      });
+      assert.ok(ties <= wanted.length / 1000, `${ties} of ${wanted.length} numbers are rounded the other way`);
+    });
+
+/** What stored blocks mean. */
+function meant(stored: Matrix, bits: 4 | 8, values: ArrayLike<number>, scales: ArrayLike<number>): Float64Array {
+  const { rows, columns } = stored;
+  const [block, blocks] = [32, Math.ceil(columns / 32)];
+  assert.deepEqual([(values.length * 8) / bits, scales.length], [rows * blocks * block, rows * blocks]);
+  return Float64Array.from({ length: rows * columns }, (_, i) => {
+    const [row, column] = [Math.floor(i / columns), i % columns];
+    const place = row * blocks * block + column;
+    const number = bits === 8 ? at(values, place) : (at(values, place >> 1) >> (4 * (place & 1))) & 15;
+    return (number - 2 ** (bits - 1)) * at(scales, row * blocks + Math.floor(column / block));
+  });
+}
+
+for (const [kind, bits, columns] of [
+  ["int8", 8, 100],
+  ["int4", 4, 100],
+  ["int4", 4, 600],
+] as const)
+  for (const isTransposed of [false, true])
+    test(`${kind} in blocks: 270 rows of ${columns}${isTransposed ? ", transposed" : ""}`, () => {
+      const stored = randomMatrix(270, columns, "blocks");
+      stored.values.fill(0, 32, 64); // a block of zeros
+      const w = isTransposed ? transposed(stored) : stored;
+      const form = formOf(kind, columns);
+      assert.deepEqual(form, { kind: "blocks", bits, block: 32, roundsInput: kind === "int4" });
+      const { values, scales } = quantise(sourceOf(w), kind, isTransposed);
+      const shapes = storedShapes(kind, 270, columns);
+      assert.deepEqual([values.length, scales.length], [elementCount(shapes.values), elementCount(shapes.scales)]);
+      const got = meant(stored, bits, values, scales);
+      assert.ok(largestShare(got, roundedBlocks(stored, bits, 32).values) <= F32);
+      assert.ok(cosine(got, stored.values) > (bits === 8 ? 0.9999 : 0.99));
+    });

@@ -1,0 +1,122 @@
+// Products with weights in few bits, and their gradients: whole tensors against plain arithmetic and against float32.
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { differentiate } from "../../../src/graph/autodiff.ts";
+import { builderOf } from "../../../src/graph/builder.ts";
+import { Graph } from "../../../src/graph/graph.ts";
+import { encodeOnnx } from "../../../src/graph/onnx.ts";
+import type { QuantForm, QuantMatrix } from "../../../src/graph/ops.ts";
+import { wantsPacking } from "../../../src/graph/quantMatMul.ts";
+import { formOf, type QuantKind, quantise, storedShapes } from "../../../src/model/quantised/matrix.ts";
+import { CPU } from "../../../src/runtime/device.ts";
+import { openSession } from "../../../src/runtime/session.ts";
+import { floats } from "../../../src/runtime/tensor.ts";
+import { scratchFolder } from "../../train/folders.ts";
+import {
+  cosine,
+  largestShare,
+  type Matrix,
+  matrixOf,
+  product,
+  randomMatrix,
+  rotated,
+  roundedBlocks,
+  roundedRows,
+  transposed,
+} from "./reference.ts";
+
+const folder = scratchFolder("product");
+const T = 9;
+
+/** W, or its transpose, as a graph takes it. */
+function stored(graph: Graph, w: Matrix, kind: QuantKind, isTransposed: boolean): QuantMatrix {
+  const [rows, columns] = isTransposed ? [w.columns, w.rows] : [w.rows, w.columns];
+  const { values, scales } = quantise(
+    { ...w, read: (start, end) => Float32Array.from(w.values.subarray(start * w.columns, end * w.columns)) },
+    kind,
+    isTransposed,
+  );
+  const shapes = storedShapes(kind, rows, columns);
+  const name = `${kind}-${rows}-${columns}-${isTransposed}`;
+  const weight = (part: string, dtype: "int8" | "uint8" | "float32", shape: readonly number[], data: Uint8Array) => {
+    writeFileSync(join(folder, `${name}.${part}`), data);
+    const place = { location: `${name}.${part}`, offset: 0, byteLength: data.byteLength };
+    return graph.weight({ name: `${name}.${part}`, dtype, shape, ...place });
+  };
+  const bytes = ({ buffer, byteOffset, byteLength }: ArrayBufferView) => new Uint8Array(buffer, byteOffset, byteLength);
+  return {
+    values: weight("values", shapes.dtype === "I8" ? "int8" : "uint8", shapes.values, bytes(values)),
+    scales: weight("scales", "float32", shapes.scales, bytes(scales)),
+    form: formOf(kind, columns),
+  };
+}
+
+/** x W^T, and what reaches x of a gradient g of it. */
+async function computed(
+  w: Matrix,
+  kind: QuantKind,
+  x: Matrix,
+  g: Matrix,
+): Promise<{ y: Float32Array; dx: Float32Array }> {
+  const graph = new Graph("product");
+  const ops = builderOf(graph);
+  const input = graph.input("x", "float32", ["T", w.columns]);
+  const forward = stored(graph, w, kind, false);
+  const y = ops.quantMatMul(input, forward, w.rows, stored(graph, w, kind, true));
+  const loss = ops.reduceSum(ops.mul(y, graph.input("g", "float32", ["T", w.rows])), [0, 1]);
+  const [dx = loss] = differentiate(ops, loss, [input]);
+  graph.output("y", y);
+  graph.output("dx", dx);
+  const packWeights = wantsPacking(forward.form);
+  const session = await openSession(encodeOnnx(graph), { device: CPU, weightsDir: folder, packWeights });
+  const feed = ({ rows, columns, values }: Matrix) => floats(Float32Array.from(values), [rows, columns]);
+  const outputs = await session.run({ x: feed(x), g: feed(g) });
+  await session.release();
+  return { y: outputs.y?.data as Float32Array, dx: outputs.dx?.data as Float32Array };
+}
+
+/** a W^T as the form computes it, in double. */
+function expected(a: Matrix, w: Matrix, form: QuantForm): Matrix {
+  if (form.kind === "blocks") return product(a, roundedBlocks(w, form.bits, form.block));
+  const [left, right] = [a, w].map((matrix) => roundedRows(rotated(matrix, form.rotation), 127));
+  if (!left || !right) throw new Error("two factors");
+  const whole = product(left.rounded, right.rounded);
+  const scaled = whole.values.map((value, i) => {
+    const [row, column] = [Math.floor(i / w.rows), i % w.rows];
+    return value * (left.scales[row] ?? Number.NaN) * (right.scales[column] ?? Number.NaN);
+  });
+  return matrixOf(whole.rows, whole.columns, scaled);
+}
+
+/** Of the largest number: sums in float32; a number of a row that is rounded the other way; in int4 x is rounded by the runtime. */
+const WITHIN = { rows: 1e-3, blocks: 1e-5, roundedInput: 2e-2 };
+const COSINE = { int8: 0.9995, int4: 0.98 };
+
+for (const [kind, rows, columns] of [
+  ["int8", 320, 200],
+  ["int8", 576, 1024],
+  ["int8", 200, 640],
+  ["int4", 320, 200],
+  ["int4", 576, 1024],
+] as const)
+  test(`${kind}, W [${rows}, ${columns}]: x W^T and its gradient`, async (t) => {
+    const w = randomMatrix(rows, columns, "w", 4);
+    const [x, g] = [randomMatrix(T, columns, "x", 20), randomMatrix(T, rows, "g", 20)];
+    const { y, dx } = await computed(w, kind, x, g);
+    for (const [name, got, a, matrix] of [
+      ["y", y, x, w],
+      ["dx", dx, g, transposed(w)],
+    ] as const) {
+      const form = formOf(kind, matrix.columns);
+      const limit = form.kind === "rows" ? WITHIN.rows : form.roundsInput ? WITHIN.roundedInput : WITHIN.blocks;
+      const share = largestShare(got, expected(a, matrix, form).values);
+      const alike = cosine(got, product(a, matrix).values);
+      t.diagnostic(
+        `${name}: ${form.kind}, ${share.toExponential(1)} from its own arithmetic, cosine ${alike.toFixed(6)} to float32`,
+      );
+      assert.ok(share <= limit, `${name}: ${share} apart`);
+      assert.ok(alike >= COSINE[kind], `${name}: cosine ${alike}`);
+    }
+  });
