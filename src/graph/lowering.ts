@@ -1,63 +1,28 @@
 /** How each operation is written in ONNX: one node, or the few that the stock runtime needs for it. */
-import { type Dim, factorOf, type Shape, symbolsOf } from "./dim.ts";
-import type { DType, NodeOf } from "./graph.ts";
+import { cudaLowerings } from "./cuda.ts";
+import type { Dim, Shape } from "./dim.ts";
+import type { NodeOf } from "./graph.ts";
 import type { Op } from "./ops.ts";
 import { quantMatMul } from "./quantMatMul.ts";
+import { filled, fullShape, reshaped, scalarDimension } from "./shapeValues.ts";
 import { storedMatMul } from "./storedMatMul.ts";
-import { type Attribute, int64s, type Lowering, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
+import { webgpuLowerings } from "./webgpu.ts";
+import {
+  type Attribute,
+  int64s,
+  type Lowering,
+  type Lowerings,
+  MICROSOFT,
+  ONNX_DTYPES,
+  type Target,
+  type Writer,
+} from "./writer.ts";
 
 /** An operation that is one ONNX node of the same meaning. */
 const plain =
   (opType: string, attributes: Readonly<Record<string, Attribute>> = {}, domain?: string) =>
   (w: Writer, _: unknown, inputs: readonly string[], outputs: readonly string[]): void =>
     w.node(opType, inputs, outputs, attributes, domain);
-
-/** One dimension as int64 [1]. */
-function dimension(w: Writer, dim: Dim): string {
-  if (typeof dim === "number") return int64s(w, [dim]);
-  return w.once(`dim ${dim}`, () => {
-    const factors = [
-      ...symbolsOf(dim).map((symbol) => w.symbol(symbol)),
-      ...(factorOf(dim) === 1 ? [] : [int64s(w, [factorOf(dim)])]),
-    ];
-    return factors.reduce((product, factor) => w.value("Mul", [product, factor]));
-  });
-}
-
-/** A whole shape as int64 [rank], every dimension in numbers. */
-function fullShape(w: Writer, shape: Shape): string {
-  if (shape.every((dim) => typeof dim === "number")) return int64s(w, shape as readonly number[]);
-  if (shape.length === 1) return dimension(w, shape[0] as Dim);
-  return w.once(`shape ${shape}`, () =>
-    w.value(
-      "Concat",
-      shape.map((dim) => dimension(w, dim)),
-      { axis: 0 },
-    ),
-  );
-}
-
-/**
- * One unknown dimension may be left to the runtime, which is cheaper than computing it. In a computed shape a 0 is a
- * length (`allowzero`): without it the runtime would read "as in x".
- */
-function reshaped(w: Writer, x: string, shape: Shape, output?: string): string {
-  const unknown = shape.filter((dim) => typeof dim !== "number").length;
-  const isLeft = unknown <= 1 && !shape.includes(0);
-  const target = isLeft
-    ? int64s(
-        w,
-        shape.map((dim) => (typeof dim === "number" ? dim : -1)),
-      )
-    : fullShape(w, shape);
-  const attributes: Readonly<Record<string, Attribute>> = isLeft ? {} : { allowzero: 1 };
-  if (output === undefined) return w.value("Reshape", [x, target], attributes);
-  w.node("Reshape", [x, target], [output], attributes);
-  return output;
-}
-
-const filled = (w: Writer, shape: Shape, value: number, dtype: DType): string =>
-  w.value("Expand", [w.constant([value], [], dtype), fullShape(w, shape)]);
 
 /** FusedMatMul transposes inside the product; it wants at least one of the three to be more than a MatMul. */
 const matMul: Lowering<"MatMul"> = (w, { attrs: { transA, transB, alpha } }, inputs, outputs) => {
@@ -114,9 +79,8 @@ function hashed(w: Writer, word: string): string {
 /** Element (row, column) is kept when hash(hash(seed + salt) + row * columns + column) >= rate * 2^32. */
 const dropoutMask: Lowering<"DropoutMask"> = (w, { attrs: { shape, rate, salt } }, [seed = ""], outputs) => {
   const [rows, columns] = shape;
-  const scalar = (dim: Dim): string => w.value("Reshape", [dimension(w, dim), w.constant([], [0], "int64")]);
   const range = (limit: Dim): string =>
-    w.value("Range", [w.constant([0], [], "int64"), scalar(limit), w.constant([1], [], "int64")]);
+    w.value("Range", [w.constant([0], [], "int64"), scalarDimension(w, limit), w.constant([1], [], "int64")]);
   const uint = (x: string): string => w.value("Cast", [x], { to: ONNX_DTYPES.uint32 });
   const place = w.once(`dropout places ${shape}`, () => {
     const starts = w.value("Mul", [range(rows), w.constant([columns], [], "int64")]);
@@ -130,7 +94,7 @@ const dropoutMask: Lowering<"DropoutMask"> = (w, { attrs: { shape, rate, salt } 
   w.node("Where", [dropped, w.constant([0], [], "float32"), w.constant([1 / (1 - rate)], [], "float32")], outputs);
 };
 
-const lowerings: { readonly [O in Op]: Lowering<O> } = {
+const lowerings: Lowerings = {
   Add: plain("Add"),
   Sub: plain("Sub"),
   Mul: plain("Mul"),
@@ -178,11 +142,16 @@ const lowerings: { readonly [O in Op]: Lowering<O> } = {
   Expand: (w, { attrs }, [x = ""], outputs) => w.node("Expand", [x, fullShape(w, attrs.shape)], outputs),
   Fill: (w, { attrs: { shape, value, dtype } }, _, outputs) =>
     w.node("Expand", [w.constant([value], [], dtype), fullShape(w, shape)], outputs),
-  Iota: (w, { attrs: { size } }, _, outputs) => {
-    const limit = w.value("Reshape", [dimension(w, size), w.constant([], [0], "int64")]);
-    w.node("Range", [w.constant([0], [], "int64"), limit, w.constant([1], [], "int64")], outputs);
-  },
+  Iota: (w, { attrs: { size } }, _, outputs) =>
+    w.node("Range", [w.constant([0], [], "int64"), scalarDimension(w, size), w.constant([1], [], "int64")], outputs),
   DropoutMask: dropoutMask,
+};
+
+/** Where a device's kernels want another form. */
+const special: Readonly<Record<Target, Partial<Lowerings>>> = {
+  cpu: {},
+  webgpu: webgpuLowerings,
+  cuda: cudaLowerings,
 };
 
 /** Writes one node. `inputs` and `outputs` are the ONNX names of the node's values. */
@@ -192,5 +161,6 @@ export function lower<O extends Op>(
   inputs: readonly string[],
   outputs: readonly string[],
 ): void {
-  (lowerings[node.op] as Lowering<O>)(w, node, inputs, outputs);
+  const chosen = special[w.target][node.op] ?? lowerings[node.op];
+  (chosen as Lowering<O>)(w, node, inputs, outputs);
 }

@@ -4,7 +4,7 @@ import { Message } from "../utils/protobuf.ts";
 import { factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType, Graph, Node, Value } from "./graph.ts";
 import { lower } from "./lowering.ts";
-import { type Attribute, ONNX_DTYPES, type Writer } from "./writer.ts";
+import { type Attribute, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
 
 const IR_VERSION = 10;
 const ONNX_OPSET = 21; // Gelu needs 20, and every runtime since 1.20 reads 21
@@ -50,6 +50,9 @@ function tensorProto(name: string, shape: readonly number[], dtype: DType): Mess
   return proto;
 }
 
+/** The WebGPU kernels compute with int32 where ONNX has int64; ids and places are smaller than either. */
+const dtypeFor = (target: Target, dtype: DType): DType => (target === "webgpu" && dtype === "int64" ? "int32" : dtype);
+
 function externalTensor(name: string, value: Value, place: Readonly<Record<string, string>>): Message {
   const proto = tensorProto(name, value.shape as readonly number[], value.dtype).int(14, 1);
   for (const [key, text] of Object.entries(place)) proto.message(13, new Message().string(1, key).string(2, text));
@@ -78,7 +81,10 @@ class GraphWriter implements Writer {
   readonly #made = new Map<string, string>();
   #count = 0;
 
-  constructor(graph: Graph) {
+  constructor(
+    graph: Graph,
+    readonly target: Target,
+  ) {
     const sources = new Map<string, Source>();
     for (const { name, shape } of graph.inputs) {
       shape.forEach((dim, axis) => {
@@ -165,17 +171,19 @@ function usedNodes(graph: Graph): readonly Node[] {
 
 /**
  * Encodes the graph. Weights become external data: `location` is relative to the folder named when the session opens.
+ * @param target the device that will run it; `cpu` is the form that other programs know
  * @returns the bytes of a ModelProto
  */
-export function encodeOnnx(graph: Graph): Uint8Array {
-  const writer = new GraphWriter(graph);
+export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
+  const writer = new GraphWriter(graph, target);
+  const info = (name: string, dtype: DType, shape: Shape): Message => valueInfo(name, dtypeFor(target, dtype), shape);
   const renamed = outputNames(graph);
   const nameOf = (value: Value): string => renamed.get(value) ?? value.name;
   const { proto } = writer;
   proto.string(2, graph.name);
   const nodes = usedNodes(graph);
   const used = new Set([...nodes.flatMap((node) => [...node.inputs]), ...graph.outputs.map((output) => output.value)]);
-  for (const { name, dtype, shape } of graph.inputs) proto.message(11, valueInfo(name, dtype, shape));
+  for (const { name, dtype, shape } of graph.inputs) proto.message(11, info(name, dtype, shape));
   for (const { value, location, offset, byteLength } of graph.weights) {
     if (used.has(value))
       proto.message(
@@ -184,16 +192,14 @@ export function encodeOnnx(graph: Graph): Uint8Array {
       );
   }
   for (const { value, data } of graph.constants) {
+    const dtype = dtypeFor(target, value.dtype);
     if (used.has(value))
-      proto.message(
-        5,
-        tensorProto(value.name, value.shape as readonly number[], value.dtype).bytes(9, rawData(data, value.dtype)),
-      );
+      proto.message(5, tensorProto(value.name, value.shape as readonly number[], dtype).bytes(9, rawData(data, dtype)));
   }
   for (const node of nodes) lower(writer, node, node.inputs.map(nameOf), node.outputs.map(nameOf));
   for (const { name, value } of graph.outputs) {
     if (nameOf(value) !== name) writer.node("Identity", [nameOf(value)], [name]);
-    proto.message(12, valueInfo(name, value.dtype, value.shape));
+    proto.message(12, info(name, value.dtype, value.shape));
   }
   const opset = (domain: string, version: number): Message => new Message().string(1, domain).int(2, version);
   return new Message()

@@ -2,10 +2,17 @@
 import type { DType, NodeOf } from "./graph.ts";
 import type { Op } from "./ops.ts";
 
+/**
+ * Whose kernels the nodes are chosen for: `cpu` is standard ONNX and com.microsoft as the CPU runs it fastest; `webgpu` and
+ * `cuda` are told apart in webgpu.ts and cuda.ts.
+ */
+export type Target = "cpu" | "webgpu" | "cuda";
+
 export type Attribute = number | string | readonly number[] | { readonly float: number };
 
 /** What an operation may use while it is written down. Names are names of ONNX values. */
 export interface Writer {
+  readonly target: Target;
   node(
     opType: string,
     inputs: readonly string[],
@@ -46,5 +53,7 @@ export type Lowering<O extends Op> = (
   inputs: readonly string[],
   outputs: readonly string[],
 ) => void;
+
+export type Lowerings = { readonly [O in Op]: Lowering<O> };
 
 export const int64s = (w: Writer, data: readonly number[]): string => w.constant(data, [data.length], "int64");

@@ -2,12 +2,12 @@
 import type { Graph } from "../graph/graph.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
 import { wantsPacking } from "../graph/quantMatMul.ts";
-import type { Device } from "../runtime/device.ts";
+import { type Device, targetOf } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { type Checkpoint, weightsDir } from "./checkpoint.ts";
 
 export const openModelSession = (graph: Graph, checkpoint: Checkpoint, device: Device): Promise<Session> =>
-  openSession(encodeOnnx(graph), {
+  openSession(encodeOnnx(graph, targetOf(device)), {
     device,
     weightsDir: weightsDir(checkpoint),
     packWeights: graph.nodes.some((node) => node.op === "QuantMatMul" && wantsPacking(node.attrs.form)),

@@ -1,4 +1,5 @@
 /** Where a model runs. */
+import type { Target } from "../graph/writer.ts";
 
 export type Device = (
   | { readonly kind: "cpu" }
@@ -10,3 +11,9 @@ export type Device = (
 };
 
 export const CPU: Device = { kind: "cpu" };
+
+/** As it is asked for. */
+export const deviceName = (device: Device): string => (device.kind === "gpu" ? String(device.index) : device.kind);
+
+/** The form of a graph that a device runs. */
+export const targetOf = ({ kind }: Device): Target => (kind === "gpu" ? "cuda" : kind);

@@ -72,10 +72,10 @@ function wrap(native: ort.InferenceSession, options: SessionOptions): Session {
     outputNames: native.outputNames,
     async run(feeds, fetches) {
       const tensors: Record<string, ort.Tensor> = {};
-      for (const name of native.inputNames) {
-        const feed = feeds[name];
-        if (!feed) throw new InternalError(`a run lacks its input "${name}"`);
-        tensors[name] = toRuntime(feed, ort.Tensor);
+      for (const input of native.inputMetadata) {
+        const feed = feeds[input.name];
+        if (!feed) throw new InternalError(`a run lacks its input "${input.name}"`);
+        tensors[input.name] = toRuntime(feed, ort.Tensor, input.isTensor ? input.type : "float32");
       }
       const results = await runNative(native, tensors, fetches);
       const outputs: Record<string, HostTensor> = {};

@@ -12,10 +12,14 @@ export type Feeds = Readonly<Record<string, HostTensor>>;
 export const floats = (data: Float32Array, dims: readonly number[]): HostTensor => ({ dtype: "float32", dims, data });
 export const ints = (data: Int32Array, dims: readonly number[]): HostTensor => ({ dtype: "int64", dims, data });
 
-/** @param Tensor the runtime's tensor class, handed in so that this file need not load the runtime */
-export function toRuntime(tensor: HostTensor, Tensor: typeof ort.Tensor): ort.Tensor {
+/**
+ * @param Tensor the runtime's tensor class, handed in so that this file need not load the runtime
+ * @param type what the model takes: models for WebGPU take whole numbers as int32
+ */
+export function toRuntime(tensor: HostTensor, Tensor: typeof ort.Tensor, type: ort.Tensor.Type): ort.Tensor {
   const dims = [...tensor.dims];
   if (tensor.dtype === "float32") return new Tensor("float32", tensor.data, dims);
+  if (type === "int32") return new Tensor("int32", tensor.data, dims);
   const wide = new BigInt64Array(tensor.data.length);
   for (let i = 0; i < wide.length; i++) wide[i] = BigInt(tensor.data[i] as number);
   return new Tensor("int64", wide, dims);
@@ -25,5 +29,6 @@ export function fromRuntime(tensor: ort.Tensor): HostTensor {
   const { type, dims, data } = tensor;
   if (type === "float32") return floats(data as Float32Array, dims);
   if (type === "int64") return ints(Int32Array.from(data as BigInt64Array, Number), dims);
+  if (type === "int32") return ints(data as Int32Array, dims);
   throw new InternalError(`an output of type ${type} has no host form`);
 }

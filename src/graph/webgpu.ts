@@ -1,0 +1,181 @@
+/**
+ * ONNX forms for the runtime's WebGPU kernels, where they differ from the CPU's: there is no kernel for FusedMatMul,
+ * LogSoftmax, BitwiseXor and for arithmetic on int64 (onnxruntime-node 1.30), and what has no kernel runs on the CPU behind
+ * a copy. Whole numbers are int32 here; what ONNX demands as int64 is widened on the device. Weights stored in 16 bits are
+ * turned to float32 by the runtime, once, when the session opens.
+ */
+import { type Dim, symbolsOf } from "./dim.ts";
+import type { Value } from "./graph.ts";
+import { fullShape, reshaped, scalarDimension } from "./shapeValues.ts";
+import { sine } from "./sine.ts";
+import { int64s, type Lowering, type Lowerings, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
+
+/** Image tokens: the one length that may be 0 where others are not. */
+const MAY_BE_NONE = "M";
+
+const widened = (w: Writer, x: string): string =>
+  w.once(`int64 of ${x}`, () => w.value("Cast", [x], { to: ONNX_DTYPES.int64 }));
+
+/** A weight that is stored in 16 bits, as float32; other values as they are. */
+const readable = (w: Writer, x: string, { dtype }: Value): string =>
+  dtype === "float16" || dtype === "bfloat16"
+    ? w.once(`float32 of ${x}`, () => w.value("Cast", [x], { to: ONNX_DTYPES.float32 }))
+    : x;
+
+interface Product {
+  readonly transA: boolean;
+  readonly transB: boolean;
+  readonly alpha: number;
+}
+
+const gemm = (w: Writer, inputs: readonly string[], outputs: readonly string[], of: Product): void =>
+  w.node("Gemm", inputs, outputs, {
+    transA: Number(of.transA),
+    transB: Number(of.transB),
+    alpha: { float: of.alpha },
+  });
+
+/** Swaps the last two axes. */
+function swapped(w: Writer, x: string, rank: number): string {
+  const perm = Array.from({ length: rank }, (_, axis) => axis);
+  perm.push(...perm.splice(-2).reverse());
+  return w.once(`${x} with ${perm}`, () => w.value("Transpose", [x], { perm }));
+}
+
+/** Matrices: Gemm transposes and scales as it goes. Batches of them: MatMul between copies. */
+const matMul: Lowering<"MatMul"> = (w, { inputs: [left], attrs }, [a = "", b = ""], outputs) => {
+  const { transA, transB, alpha } = attrs;
+  const rank = left.shape.length;
+  if (rank === 2) return gemm(w, [a, b], outputs, attrs);
+  const factors = [transA ? swapped(w, a, rank) : a, transB ? swapped(w, b, rank) : b];
+  if (alpha === 1) return w.node("MatMul", factors, outputs);
+  w.node("Mul", [w.value("MatMul", factors), w.constant([alpha], [], "float32")], outputs);
+};
+
+const storedMatMul: Lowering<"StoredMatMul"> = (w, node, [x = "", weight = "", ...bias], outputs) =>
+  gemm(w, [x, readable(w, weight, node.inputs[1]), ...bias], outputs, {
+    transA: false,
+    transB: node.attrs.transposed,
+    alpha: 1,
+  });
+
+/** log softmax(x) = x - max - log(sum(exp(x - max))) */
+const crossEntropy: Lowering<"CrossEntropy"> = (
+  w,
+  { inputs: [logits] },
+  [x = "", labels = ""],
+  [loss = "", logProbs = ""],
+) => {
+  const rows = int64s(w, [1]);
+  const below = w.value("Sub", [x, w.value("ReduceMax", [x, rows], { keepdims: 1 })]);
+  const total = w.value("ReduceSum", [w.value("Exp", [below]), rows], { keepdims: 1 });
+  w.node("Sub", [below, w.value("Log", [total])], [logProbs]);
+  const column = reshaped(w, labels, [logits.shape[0] as Dim, 1]);
+  const chosen = w.value("GatherElements", [logProbs, column], { axis: 1 });
+  w.node("Neg", [w.value("ReduceSum", [chosen, int64s(w, [0, 1])], { keepdims: 0 })], [loss]);
+};
+
+const range = (w: Writer, size: Dim, output?: string): string => {
+  const limit = w.value("Cast", [scalarDimension(w, size)], { to: ONNX_DTYPES.int32 });
+  const inputs = [w.constant([0], [], "int32"), limit, w.constant([1], [], "int32")];
+  if (output === undefined) return w.value("Range", inputs);
+  w.node("Range", inputs, [output]);
+  return output;
+};
+
+/** MultiHeadAttention is wrong here (1.30: off by 6 % with 48 patches in 3 heads of 16), so attention is built from products. */
+const fusedAttention: Lowering<"FusedAttention"> = (w, { inputs: [value], attrs }, inputs, outputs) => {
+  const [batch, length, width] = value.shape as readonly [Dim, Dim, number];
+  const headDim = width / attrs.heads;
+  const perHead = (x: string, perm: readonly number[]): string =>
+    w.value("Transpose", [reshaped(w, x, [batch, length, attrs.heads, headDim])], { perm });
+  const [q = "", k = "", v = ""] = inputs;
+  const products = w.value("MatMul", [perHead(q, [0, 2, 1, 3]), perHead(k, [0, 2, 3, 1])]); // [B, H, T, T]
+  const scores = w.value("Mul", [products, w.constant([1 / Math.sqrt(headDim)], [], "float32")]);
+  const mixed = w.value("MatMul", [w.value("Softmax", [scores], { axis: -1 }), perHead(v, [0, 2, 1, 3])]);
+  reshaped(w, w.value("Transpose", [mixed], { perm: [0, 2, 1, 3] }), [batch, length, width], outputs[0]);
+};
+
+/** SimplifiedLayerNormalization gives the mean where the inverse deviation belongs (1.30); so that is computed beside it. */
+const rmsNorm: Lowering<"RmsNorm"> = (
+  w,
+  { inputs: [{ shape }], attrs },
+  [x = "", scale = ""],
+  [y = "", deviation = ""],
+) => {
+  const epsilon = { float: attrs.epsilon };
+  w.node("SimplifiedLayerNormalization", [x, scale], [y], { axis: -1, epsilon });
+  const mean = w.value("ReduceMean", [w.value("Mul", [x, x]), int64s(w, [shape.length - 1])], { keepdims: 1 });
+  const root = w.value("Sqrt", [w.value("Add", [mean, w.constant([attrs.epsilon], [], "float32")])]);
+  w.node("Reciprocal", [root], [deviation]);
+};
+
+/** The kernel refuses rows of no length, which scores between the patches of no picture are. */
+const softmax: Lowering<"Softmax"> = (w, { inputs: [{ shape }] }, [x = ""], outputs) => {
+  const last = shape.length - 1;
+  if (!symbolsOf(shape[last] as Dim).includes(MAY_BE_NONE)) return w.node("Softmax", [x], outputs, { axis: -1 });
+  const axes = int64s(w, [last]);
+  const powers = w.value("Exp", [w.value("Sub", [x, w.value("ReduceMax", [x, axes], { keepdims: 1 })])]);
+  w.node("Div", [powers, w.value("ReduceSum", [powers, axes], { keepdims: 1 })], outputs);
+};
+
+/** ScatterND takes places as int64 alone. */
+const scatterRows: Lowering<"ScatterRows"> = (
+  w,
+  { inputs: [, rows, updates], attrs },
+  [x = "", at = "", values = ""],
+  outputs,
+) => {
+  const count = rows.shape[0] as Dim;
+  if (attrs.reduction === "none") {
+    const places = widened(w, reshaped(w, at, [count, 1]));
+    return w.node("ScatterND", [x, places, values], outputs);
+  }
+  const column = reshaped(w, at, [count, ...updates.shape.slice(1).map(() => 1)]);
+  const places = w.value("Expand", [column, fullShape(w, updates.shape)]);
+  w.node("ScatterElements", [x, places, values], outputs, { axis: 0, reduction: "add" });
+};
+
+/** As murmur3's finaliser, with + for the exclusive or and a division for the shift: both can still be undone, so no two words meet. */
+function hashed(w: Writer, word: string): string {
+  const constant = (value: number): string => w.constant([value], [], "uint32");
+  const fold = (h: string, bits: number): string => w.value("Add", [h, w.value("Div", [h, constant(2 ** bits)])]);
+  const times = (h: string, factor: number): string => w.value("Mul", [h, constant(factor)]);
+  return fold(times(fold(times(fold(word, 16), 0x85ebca6b), 13), 0xc2b2ae35), 16);
+}
+
+/** As on the CPU, by another hash: the same seed gives the same mask on every WebGPU device, and another one on the CPU. */
+const dropoutMask: Lowering<"DropoutMask"> = (w, { attrs: { shape, rate, salt } }, [seed = ""], outputs) => {
+  const [rows, columns] = shape;
+  const uint = (x: string): string => w.value("Cast", [x], { to: ONNX_DTYPES.uint32 });
+  const place = w.once(`dropout places ${shape}`, () => {
+    const starts = w.value("Mul", [uint(range(w, rows)), w.constant([columns], [], "uint32")]);
+    return w.value("Add", [w.value("Reshape", [starts, int64s(w, [-1, 1])]), uint(range(w, columns))]);
+  });
+  const key = hashed(w, w.value("Add", [uint(seed), w.constant([salt], [], "uint32")]));
+  const dropped = w.value("Less", [
+    hashed(w, w.value("Add", [place, key])),
+    w.constant([Math.floor(rate * 2 ** 32)], [], "uint32"),
+  ]);
+  w.node("Where", [dropped, w.constant([0], [], "float32"), w.constant([1 / (1 - rate)], [], "float32")], outputs);
+};
+
+export const webgpuLowerings: Partial<Lowerings> = {
+  Cast: (w, { attrs: { to } }, [x = ""], outputs) =>
+    w.node("Cast", [x], outputs, { to: ONNX_DTYPES[to === "int64" ? "int32" : to] }),
+  MatMul: matMul,
+  StoredMatMul: storedMatMul,
+  RmsNorm: rmsNorm,
+  Softmax: softmax,
+  Sin: (w, _, [x = ""], [output = ""]) => sine(w, x, output, "sin"),
+  Cos: (w, _, [x = ""], [output = ""]) => sine(w, x, output, "cos"),
+  Rotary: (w, _, [x = "", positions = "", ...tables], outputs) =>
+    w.node("RotaryEmbedding", [x, widened(w, positions), ...tables], outputs, {}, MICROSOFT),
+  FusedAttention: fusedAttention,
+  CrossEntropy: crossEntropy,
+  Gather: (w, { inputs: [table], attrs: { axis } }, [from = "", at = ""], outputs) =>
+    w.node("Gather", [readable(w, from, table), at], outputs, { axis }),
+  ScatterRows: scatterRows,
+  Iota: (w, { attrs: { size } }, _, [output]) => void range(w, size, output),
+  DropoutMask: dropoutMask,
+};
