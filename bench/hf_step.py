@@ -11,6 +11,10 @@ SHAPES = {
            dict(depth=24, hidden_size=1024, num_heads=16, intermediate_size=4096, num_position_embeddings=2304, deepstack_visual_indexes=[5, 11, 17]), True),
     "4b": (dict(hidden_size=2560, num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8, head_dim=128, intermediate_size=9728, vocab_size=151936),
            dict(depth=24, hidden_size=1024, num_heads=16, intermediate_size=4096, num_position_embeddings=2304, deepstack_visual_indexes=[5, 11, 17]), True),
+    "8b": (dict(hidden_size=4096, num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8, head_dim=128, intermediate_size=12288, vocab_size=151936),
+           dict(depth=27, hidden_size=1152, num_heads=16, intermediate_size=4304, num_position_embeddings=2304, deepstack_visual_indexes=[8, 16, 24]), False),
+    "tiny": (dict(hidden_size=160, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=3, head_dim=32, intermediate_size=448, vocab_size=832),
+             dict(depth=3, hidden_size=96, num_heads=4, intermediate_size=256, num_position_embeddings=256, deepstack_visual_indexes=[0]), True),
     "small": (dict(hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4, head_dim=64, intermediate_size=1536, vocab_size=32000),
               dict(depth=6, hidden_size=256, num_heads=4, intermediate_size=1024, num_position_embeddings=256, deepstack_visual_indexes=[1, 2, 3]), True),
 }

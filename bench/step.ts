@@ -53,9 +53,9 @@ function parseArguments(argv: readonly string[]): Arguments {
 }
 
 /** One conversation of random tokens around one picture of random pixels. */
-function synthetic(
+export function synthetic(
   modelDir: string,
-  { image, promptTokens, answerTokens }: Arguments,
+  { image, promptTokens, answerTokens }: Pick<Arguments, "image" | "promptTokens" | "answerTokens">,
 ): { encoded: Encoded; pixels: PicturePixels; imageTokens: number } {
   const { architecture } = openCheckpoint(modelDir);
   const { patchSize, mergeSize, temporalPatchSize, channels } = architecture.vision;
