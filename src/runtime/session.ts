@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import * as ort from "onnxruntime-node";
 import { InternalError, messageOf, UserError } from "../utils/errors.ts";
 import type { Device } from "./device.ts";
-import { type Feeds, fromRuntime, type HostTensor, toRuntime } from "./tensor.ts";
+import { type DeviceTensor, type Feeds, fromRuntime, type HostTensor, onDevice, toRuntime } from "./tensor.ts";
 
 export interface SessionOptions {
   readonly device: Device;
@@ -11,6 +11,8 @@ export interface SessionOptions {
   readonly weightsDir?: string;
   /** Keeps constant weights in memory as the kernels like them best, instead of reading them from their files. */
   readonly packWeights?: boolean;
+  /** Outputs that stay in the device's memory, WebGPU alone; see `runKeeping`. */
+  readonly kept?: readonly string[];
   /** Writes a profile `<prefix>_<time>.json` when the session is released. */
   readonly profilePrefix?: string;
 }
@@ -21,6 +23,8 @@ export interface Session {
   readonly outputNames: readonly string[];
   /** @param fetches outputs wanted, all by default */
   run(feeds: Feeds, fetches?: readonly string[]): Promise<Record<string, HostTensor>>;
+  /** As `run`, the outputs apart that the session was told to keep on its device. */
+  runKeeping(feeds: Feeds): Promise<{ outputs: Record<string, HostTensor>; kept: Record<string, DeviceTensor> }>;
   release(): Promise<void>;
 }
 
@@ -39,6 +43,9 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
     enableMemPattern: false, // every batch has its own lengths: a plan per shape costs a slow second run and more memory
     logSeverityLevel: 3,
     ...(options.device.threads ? { intraOpNumThreads: options.device.threads } : {}),
+    ...(options.kept
+      ? { preferredOutputLocation: Object.fromEntries(options.kept.map((name) => [name, "gpu-buffer" as const])) }
+      : {}),
     ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     extra: {
       session: {
@@ -67,26 +74,37 @@ async function openNative(
 }
 
 function wrap(native: ort.InferenceSession, options: SessionOptions): Session {
+  const kept = new Set(options.kept);
   return {
     inputNames: native.inputNames,
     outputNames: native.outputNames,
     async run(feeds, fetches) {
-      const tensors: Record<string, ort.Tensor> = {};
-      for (const input of native.inputMetadata) {
-        const feed = feeds[input.name];
-        if (!feed) throw new InternalError(`a run lacks its input "${input.name}"`);
-        tensors[input.name] = toRuntime(feed, ort.Tensor, input.isTensor ? input.type : "float32");
-      }
-      const results = await runNative(native, tensors, fetches);
-      const outputs: Record<string, HostTensor> = {};
-      for (const [name, tensor] of Object.entries(results)) outputs[name] = fromRuntime(tensor);
-      return outputs;
+      const results = await runNative(native, runtimeFeeds(native, feeds), fetches);
+      return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromRuntime(tensor)]));
+    },
+    async runKeeping(feeds) {
+      const results = Object.entries(await runNative(native, runtimeFeeds(native, feeds)));
+      const ofKind = (wanted: boolean) => results.filter(([name]) => kept.has(name) === wanted);
+      return {
+        outputs: Object.fromEntries(ofKind(false).map(([name, tensor]) => [name, fromRuntime(tensor)])),
+        kept: Object.fromEntries(ofKind(true).map(([name, tensor]) => [name, onDevice(tensor)])),
+      };
     },
     async release() {
       if (options.profilePrefix) native.endProfiling();
       await native.release();
     },
   };
+}
+
+function runtimeFeeds(native: ort.InferenceSession, feeds: Feeds): Record<string, ort.Tensor> {
+  const tensors: Record<string, ort.Tensor> = {};
+  for (const input of native.inputMetadata) {
+    const feed = feeds[input.name];
+    if (!feed) throw new InternalError(`a run lacks its input "${input.name}"`);
+    tensors[input.name] = toRuntime(feed, ort.Tensor, input.isTensor ? input.type : "float32");
+  }
+  return tensors;
 }
 
 async function runNative(

@@ -1,6 +1,6 @@
 /** From labels to the rows that are scored: the one place where labels are shifted by a token. */
 import { IGNORE } from "../collator.ts";
-import { type Feeds, ints } from "../runtime/tensor.ts";
+import { type HostFeeds, ints } from "../runtime/tensor.ts";
 
 /** Calls `score` with the place of every label that is trained. A label at t = 0 has nothing before it and is none. */
 function forEachScored(labels: Int32Array, length: number, score: (label: number, at: number) => void): void {
@@ -21,7 +21,7 @@ export function scoredTokens(labels: Int32Array, length: number): number {
  * @param labels [B*T], IGNORE where nothing is trained
  * @returns target_rows [N] into hidden [B*T, D], targets [N]
  */
-export function lossFeeds(labels: Int32Array, length: number): Feeds {
+export function lossFeeds(labels: Int32Array, length: number): HostFeeds {
   const rows: number[] = [];
   const targets: number[] = [];
   forEachScored(labels, length, (label, at) => {
