@@ -7,6 +7,7 @@ import { encodeAll } from "./app/encodeAll.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
 import { saveSettings } from "./app/saveSettings.ts";
+import { testSavedAdapter } from "./app/selfTest.ts";
 import { readSplits, refuseOverlap, testUsers } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
 import { describeRun, fingerprint, packed, refuseUnmeasured, runOptions } from "./app/trainingRun.ts";
@@ -82,6 +83,8 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
     };
     const scores = toScore.length === 0 ? null : () => validationScores(toScore, scoring);
     await runTraining(engine, { ...batches, validationExamples: validation.length, scores }, options, resumed);
+    await engine.releaseTraining();
+    if (spec.kind === "lora") await testSavedAdapter(config.checkpointDir, engine, { model, log });
     log.line(`saved in ${config.checkpointDir}`);
     await copyRunRecord(config.checkpointDir, join(config.out, "global_agent"));
 

@@ -47,6 +47,7 @@ const TOP = [
   "finetuneGlobal.ts",
   "finetunePerson.ts",
   "evalCheckpoint.ts",
+  "merge.ts",
   "preview.ts",
   "report.ts",
 ];

@@ -120,6 +120,11 @@ export class Engine {
     this.#training().clearGradients();
   }
 
+  /** Gives back the memory of training sessions, as before answering; see Replica. */
+  async releaseTraining(): Promise<void> {
+    await this.#replica?.release();
+  }
+
   /** Accumulated gradients divided by `total`. */
   gradients(total: number): NamedArrays {
     return this.#training().gradients(total);

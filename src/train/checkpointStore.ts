@@ -14,6 +14,7 @@ import { type CheckpointContents, type Group, OPTIMIZER, RUN_CONFIG, type RunRes
 import { copyProcessorFiles, refuseSameFolder, removeOtherWeights, writeModel } from "./modelFiles.ts";
 import { obstacle } from "./obstacles.ts";
 import type { NamedArrays } from "./replica.ts";
+import { checkedAdapter } from "./savedAdapter.ts";
 import { TRAINER_STATE, writeTrainerState } from "./trainerState.ts";
 
 /** What checkpoints take over unchanged. */
@@ -56,7 +57,8 @@ export async function saveCheckpoint(
 
 /**
  * Writes the adapter or the model, with processor files, trainer_state.json and run_config.json, to the run folder itself.
- * Each file there is the old one or the new one; weights of an earlier run that would be read instead are removed.
+ * Each file there is the old one or the new one; weights of an earlier run that would be read instead are removed. An
+ * adapter is read back before it takes its place.
  * @throws UserError naming the run folder when it cannot be written
  */
 export async function saveFinal(runDir: string, result: RunResult, source: CheckpointSource): Promise<void> {
@@ -64,6 +66,7 @@ export async function saveFinal(runDir: string, result: RunResult, source: Check
     refuseSameFolder(runDir, source.checkpoint.dir);
     const written = await replaceFiles(runDir, TRAINER_STATE, async (temporary) => {
       await writeResult(temporary, result, source);
+      if (result.lora) checkedAdapter(temporary, source.checkpoint, result.average ?? result.values);
       await writeTrainerState(temporary, result.trainerState, null);
     });
     await removeOtherWeights(runDir, written);

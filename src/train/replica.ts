@@ -181,10 +181,13 @@ export class Replica {
     );
   }
 
+  /** Gives back what sessions hold; the state stays, and a session is opened anew where it is needed again. */
   async release(): Promise<void> {
     const models = await Promise.all([this.#training, this.#evaluation]);
+    const optimizer = await this.#optimizer;
+    [this.#training, this.#evaluation, this.#optimizer] = [null, null, null];
     for (const model of models) await model?.session.release();
-    await (await this.#optimizer)?.release();
+    await optimizer?.release();
   }
 
   #trainingModel(): Promise<OpenModel> {

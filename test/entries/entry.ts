@@ -12,7 +12,14 @@ export const MODEL = join(FIXTURE, "model");
 export const DATA = join(FIXTURE, "data/train.jsonl");
 export const ADAPTER = join(FIXTURE, "adapter_init");
 
-export type EntryName = "finetuneGlobal" | "finetunePerson" | "vanillaEval" | "evalCheckpoint" | "preview" | "report";
+export type EntryName =
+  | "finetuneGlobal"
+  | "finetunePerson"
+  | "vanillaEval"
+  | "evalCheckpoint"
+  | "merge"
+  | "preview"
+  | "report";
 
 export interface Ended {
   /** null where a signal ended it. */

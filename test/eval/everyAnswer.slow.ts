@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { after, type TestContext, test } from "node:test";
 import { generationSettings } from "../../src/app/generation.ts";
+import { type MergeOptions, mergeInto } from "../../src/app/merge.ts";
 import { openModel } from "../../src/app/model.ts";
 import { readTest } from "../../src/app/splits.ts";
 import { PIXEL_CAP } from "../../src/config.ts";
@@ -13,13 +14,15 @@ import { type RemoteEngine, startEngine } from "../../src/engine/start.ts";
 import { promptOf } from "../../src/eval/answers.ts";
 import { continued, type DecoderPrompt } from "../../src/eval/decoding.ts";
 import type { GenerationSettings } from "../../src/eval/generator.ts";
+import { initialValues } from "../../src/model/initialValues.ts";
 import { LLM_PROJECTIONS } from "../../src/model/lora.ts";
-import type { TrainableSpec } from "../../src/model/trainables.ts";
+import { type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
 import { CPU } from "../../src/runtime/device.ts";
+import type { Adapter } from "../../src/train/adapterFiles.ts";
 import { required } from "../../src/utils/errors.ts";
 import { createLog } from "../../src/utils/log.ts";
 import { randomFrom } from "../../src/utils/random.ts";
-import { randomAdapter, writeMerged } from "./merged.ts";
+import { randomAdapter } from "./randomAdapter.ts";
 
 const NEW_TOKENS = 40; // a whole answer of the task has about 30
 
@@ -110,15 +113,44 @@ test("without the cache, all read anew for each token, the same token is the lik
   }
 });
 
-test("an adapter beside its base and worked into it give the same answers", async () => {
+const sameMerged = async (adapted: Adapter, by: RemoteEngine, t: TestContext): Promise<void> => {
   const dir = mkdtempSync(join(tmpdir(), "merged-"));
+  const merged = async (dtype: MergeOptions["dtype"]): Promise<number[][]> => {
+    const out = join(dir, dtype ?? "as-in-base");
+    const { signal } = new AbortController();
+    await mergeInto({ dir, model, adapter: adapted }, { out, dtype, maxShardSize: 5e9, check: true, log, signal });
+    return answers({ batch: 8, by: openEngine(out, { kind: "none" }) });
+  };
   try {
-    await writeMerged(dir, { checkpoint: model.checkpoint, settings, adapter });
-    const beside = await answers({ batch: 8, set: "adapter" });
-    const changed = beside.filter((answer, i) => answer.join() !== base[i]?.join()).length;
-    assert.ok(changed > examples.length / 20, `the adapter changes ${changed} answers`);
-    assertSame(await answers({ batch: 8, by: openEngine(dir, { kind: "none" }) }), beside);
+    await by.setParameters("adapter", adapted.values);
+    const beside = await answers({ batch: 8, by, set: "adapter" });
+    const apart = (from: readonly number[][]): number =>
+      beside.filter((answer, i) => answer.join() !== from[i]?.join()).length;
+    assert.ok(apart(base) > examples.length / 20, `the adapter changes ${apart(base)} answers`);
+    assertSame(await merged("float32"), beside);
+    const dtypes = new Set([...model.checkpoint.tensors.values()].map(({ dtype }) => dtype));
+    t.diagnostic(`${apart(base)} answers are not the base's; ${apart(await merged(null))} change where the merged weights are rounded to ${[...dtypes]}`); // biome-ignore format: one line
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+};
+
+test("a LoRA adapter beside its base and worked into it give the same answers", (t) =>
+  sameMerged({ settings, values: adapter }, engine, t));
+
+test("a DoRA adapter beside its base and worked into it give the same answers", (t) => {
+  const dora = { ...settings, useDora: true };
+  const lengths = initialValues(
+    model.checkpoint,
+    trainablesOf(model.checkpoint, { kind: "lora", settings: dora }),
+    null,
+  );
+  const stretch = randomFrom("lengths");
+  const values = new Map(
+    [...lengths].map(([name, array]) => [
+      name,
+      adapter.get(name) ?? array.map((length) => length * (1 + 0.05 * stretch.normal())),
+    ]),
+  );
+  return sameMerged({ settings: dora, values }, openEngine(model.dir, { kind: "lora", settings: dora }), t);
 });
