@@ -128,7 +128,8 @@ function storedAs({ name, dtype, file }: TensorEntry, values: Float32Array): Arr
   if (dtype !== "F16") throw new InternalError(`tensor ${name} of ${file} has dtype ${dtype}`);
   const halves = float32ToFloat16(values);
   const at = halves.findIndex((bits, i) => (bits & 0x7fff) === 0x7c00 && Number.isFinite(values[i]));
-  if (at >= 0) throw new UserError(`"${name}" has grown to ${values[at]}, more than float16 (as in ${file}) can hold`);
+  if (at >= 0)
+    throw new UserError(`"${name}" has grown to ${values[at]}, more than float16 can hold (${file} has the base)`);
   return halves;
 }
 
