@@ -22,8 +22,7 @@ import { Interrupted, UserError } from "../utils/errors.ts";
 import { removeUnfinished, replaceFolder } from "../utils/folders.ts";
 import type { Log } from "../utils/log.ts";
 import { startProgress } from "../utils/progress.ts";
-import { logitsApart, probeLogits } from "./probe.ts";
-import { percent } from "./selfTest.ts";
+import { logitsApart, percent, probeLogits } from "./probe.ts";
 import { holdsBudget, type Target } from "./target.ts";
 
 export interface MergeOptions {

@@ -44,3 +44,6 @@ export function logitsApart(got: Float32Array, expected: Float32Array): number {
   });
   return difference / largest;
 }
+
+/** As `logitsApart` is told. */
+export const percent = (share: number): string => `${(100 * share).toPrecision(2)} % of the largest`;
