@@ -13,15 +13,14 @@ import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { usableDevice } from "./runtime/probe.ts";
 import { required, UserError } from "./utils/errors.ts";
-import { createLog } from "./utils/log.ts";
 
 const ADAPTER = "adapter";
 
-export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parseSavedConfig(argv);
   if (config.devices.length > 1)
     throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
-  const log = createLog(config);
+  const log = openLog(config, "eval_checkpoint");
   for (const line of describeConfig(config)) log.line(line);
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
   const { dir: saved, model: stored, adapter } = await openTarget(config.path, { ...config, pixelCap: PIXEL_CAP, log });

@@ -8,6 +8,7 @@ import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
 import { saveSettings } from "./app/saveSettings.ts";
 import { testSavedAdapter } from "./app/selfTest.ts";
+import { introduction } from "./app/shownSamples.ts";
 import { readSplits, refuseOverlap, testUsers } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
 import { describeRun, fingerprint, packed, refuseUnmeasured, runOptions } from "./app/trainingRun.ts";
@@ -27,12 +28,11 @@ import { resumeRun } from "./train/resume.ts";
 import { runTraining } from "./train/run.ts";
 import { copyRunRecord } from "./train/runRecord.ts";
 import { required, UserError } from "./utils/errors.ts";
-import { createLog } from "./utils/log.ts";
 
-export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parseTrainConfig(argv);
   refuseUnbuilt(config);
-  const log = createLog(config);
+  const log = openLog(config, `finetune_global_${config.lora ? "lora" : "full"}`);
   for (const line of describeConfig(config)) log.line(line);
 
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
@@ -59,7 +59,10 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
   const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec, training });
   const engine = thread.remote;
   try {
-    const options = runOptions(config, { model, spec, signal, rows, log });
+    const options = {
+      ...runOptions(config, { model, spec, signal, rows, log }),
+      introduction: () => introduction(splits.train, { settings: config, modelDir: model.dir }),
+    };
     log.line(await describeRun(engine, { rows }, options));
     if (values) await engine.setValues(values);
     const resuming = { ...options, anyway: config.resumeAnyway };

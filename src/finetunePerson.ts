@@ -17,13 +17,12 @@ import { formatPersonal } from "./eval/foldSummary.ts";
 import { usableDevice } from "./runtime/probe.ts";
 import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
 import { required, UserError } from "./utils/errors.ts";
-import { createLog } from "./utils/log.ts";
 
-export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parsePersonConfig(argv);
   if (config.devices.length > 1)
     throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
-  const log = createLog(config);
+  const log = openLog(config, "finetune_person");
   for (const line of describeConfig(config)) log.line(line);
 
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
@@ -52,7 +51,7 @@ export async function main(argv: readonly string[], { signal }: EntryContext): P
     const { saveAdapters } = config;
     const fitting = { engine: thread.remote, model, spec, start: values, answering: data, saveAdapters, log, signal };
     const summary = await writeSummaries(answersDir, fitAgents(agents, fitting), config.folds);
-    console.log(formatPersonal(summary));
+    log.result(formatPersonal(summary));
     log.line(`answers and scores in ${answersDir}${saveAdapters ? `, adapters in ${config.checkpointDir}` : ""}`);
   } finally {
     await thread.stop();

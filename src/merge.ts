@@ -5,7 +5,7 @@ import { openTarget } from "./app/target.ts";
 import { PIXEL_CAP, parseMergeConfig } from "./config.ts";
 import { createLog } from "./utils/log.ts";
 
-export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+export async function main(argv: readonly string[], { signal }: Pick<EntryContext, "signal">): Promise<void> {
   const config = parseMergeConfig(argv);
   const log = createLog(config);
   refuseOccupied(config.out, config.overwrite);

@@ -11,7 +11,7 @@ import { counted } from "./utils/count.ts";
 import { UserError } from "./utils/errors.ts";
 import { createLog } from "./utils/log.ts";
 
-export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+export async function main(argv: readonly string[], { signal }: Pick<EntryContext, "signal">): Promise<void> {
   const config = parsePreviewConfig(argv);
   const log = createLog(config);
   const model = await planModel({ ...config, pixelCap: PIXEL_CAP, log });

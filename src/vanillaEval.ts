@@ -12,13 +12,12 @@ import { startEngine } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { usableDevice } from "./runtime/probe.ts";
 import { required, UserError } from "./utils/errors.ts";
-import { createLog } from "./utils/log.ts";
 
-export async function main(argv: readonly string[], { signal }: EntryContext): Promise<void> {
+export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parseEvalConfig(argv);
   if (config.devices.length > 1)
     throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
-  const log = createLog(config);
+  const log = openLog(config, "vanilla_eval");
   for (const line of describeConfig(config)) log.line(line);
   const device = await usableDevice(required(config.devices[0], "device"), log.warn);
   const stored = await openModel({ ...config, pixelCap: PIXEL_CAP, log });

@@ -41,7 +41,7 @@ export async function answerUsers(
   const folders = [...users].map(([user, examples]) => [userDir(options.dir, user), examples] as const);
   await recordSamples(new Map(folders), options);
   const summary = await evaluateUsers(users, ...settled(engine, model, options));
-  console.log(formatSummary(summary));
+  options.log.result(formatSummary(summary));
   options.log.line(`answers and scores in ${options.dir}`);
   return summary;
 }

@@ -6,12 +6,13 @@ import { trainableShapes } from "../model/layers.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { BASE_DIGEST, weightsDigest } from "../train/adapterBase.ts";
 import type { MetricName } from "../train/best.ts";
+import type { ReportTo } from "../train/journal/journal.ts";
 import type { LossNormalization } from "../train/loss.ts";
 import { packRows } from "../train/packing.ts";
 import { stepsPerEpoch } from "../train/plan.ts";
 import { peakRates, type RateSettings } from "../train/rates.ts";
 import type { NamedArrays } from "../train/replica.ts";
-import type { RunOptions } from "../train/run.ts";
+import type { RunOptions } from "../train/runOptions.ts";
 import type { ScheduleKind } from "../train/schedule.ts";
 import { required, UserError } from "../utils/errors.ts";
 import { isJsonObject, type JsonObject } from "../utils/json.ts";
@@ -40,6 +41,7 @@ export interface TrainingSettings extends RateSettings {
   readonly earlyStoppingPatience: number | null;
   readonly earlyStoppingThreshold: number;
   readonly onNonFinite: "stop" | "skip";
+  readonly reportTo: ReportTo;
 }
 
 export interface RunContext {
@@ -81,7 +83,7 @@ export function planOf(settings: PlanSettings, rowLengths: readonly number[]) {
 
 export function runOptions(settings: TrainingSettings, { model, spec, signal, rows, log }: RunContext): RunOptions {
   const { checkpointDir, lossNormalization, saveSteps, evalSteps, keep, metricForBestModel, loadBest } = settings;
-  const { earlyStoppingPatience: patience, earlyStoppingThreshold: threshold, onNonFinite } = settings;
+  const { earlyStoppingPatience: patience, earlyStoppingThreshold: threshold, onNonFinite, reportTo } = settings;
   const { plan, totalSteps } = planOf(settings, rows.map(rowLength));
   const { vision, video } = model.processor;
   const pixelBudget = {
@@ -96,6 +98,7 @@ export function runOptions(settings: TrainingSettings, { model, spec, signal, ro
     saveSteps,
     evalSteps,
     keep,
+    reportTo,
     metricForBestModel,
     loadBest,
     earlyStopping: patience === null ? null : { patience, threshold },

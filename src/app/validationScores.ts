@@ -5,15 +5,19 @@ import type { RemoteEngine } from "../engine/start.ts";
 import { answersTo } from "../eval/answers.ts";
 import { metricsOf, type ParseMode } from "../eval/grounding.ts";
 import { type Answer, scoredOf } from "../eval/results.ts";
+import type { ReportTo } from "../train/journal/journal.ts";
+import type { Scores } from "../train/validation.ts";
 import { UserError } from "../utils/errors.ts";
 import { type GenerationFlags, generationSettings } from "./generation.ts";
 import type { Model } from "./model.ts";
+import { answersShown } from "./shownSamples.ts";
 
 export interface ScoreSettings extends GenerationFlags {
   /** How many samples are answered at each evaluation; null: none. */
   readonly evalGenerate: number | null;
   readonly evalBatchSize: number;
   readonly parse: ParseMode;
+  readonly reportTo: ReportTo;
 }
 
 /** Metrics that these scores have, by transformers' names. */
@@ -50,11 +54,11 @@ export interface Scoring {
   readonly signal: AbortSignal;
 }
 
-/** What an evaluation adds to the log: of distances that are no number, because no answer could be read, nothing. */
+/** What an evaluation adds to the log, with a few of the answers: of distances that are no number, because no answer could be read, nothing. */
 export async function validationScores(
   examples: readonly Example[],
   { engine, model, settings, signal, ...scoring }: Scoring,
-): Promise<Readonly<Record<string, number>>> {
+): Promise<Scores> {
   const { processor } = model;
   const pictures = scoring.pictures ?? new PictureStore(engine, processor.vision);
   const { parse, evalBatchSize: batchSize } = settings;
@@ -63,9 +67,10 @@ export async function validationScores(
   for await (const batch of answersTo(examples, { engine, processor, pictures, parameterSet: null }, options))
     answers.push(...batch);
   const { accuracy, mean_l2, median_l2 } = metricsOf(answers.map(scoredOf));
-  return {
+  const metrics = {
     eval_accuracy: accuracy,
     ...(mean_l2 === null ? {} : { eval_mean_l2: mean_l2 }),
     ...(median_l2 === null ? {} : { eval_median_l2: median_l2 }),
   };
+  return { metrics, shown: settings.reportTo === "none" ? [] : await answersShown(examples, answers) };
 }

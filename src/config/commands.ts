@@ -61,6 +61,7 @@ export const PERSON = {
   loraplusLrRatio: MODEL_PARTS.loraplusLrRatio,
   saveSteps: CHECKPOINTS.saveSteps,
   onNonFinite: CHECKPOINTS.onNonFinite,
+  reportTo: CHECKPOINTS.reportTo,
   ...ANSWERING,
   allowOverlap: {
     ...SPLITS.allowOverlap,

@@ -21,6 +21,7 @@ export const MODEL_AND_FILES = {
     why: "conversations (JSONL, JSON, Parquet), or a folder of user_<id>.csv or .pkl",
   }),
   out: text({ group: FILES, shown: "DIR", default: "out", why: "folder for answers, scores and summaries" }),
+  logDir: text({ group: FILES, shown: "DIR", default: "logs", why: "folder for a log file of each start" }),
   checkpointDir: text({
     group: FILES,
     shown: "DIR",

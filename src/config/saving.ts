@@ -35,6 +35,12 @@ export const CHECKPOINTS = {
     default: "stop",
     why: "a loss or gradient that is not finite ends the run, or its step is left out; the samples are named",
   }),
+  reportTo: choice({
+    group: SAVING,
+    of: ["tensorboard", "none"],
+    default: "tensorboard",
+    why: "also write TensorBoard's event files, to runs/ in --checkpoint-dir (docs/logging.md)",
+  }),
   resume: {
     group: SAVING,
     shown: "[DIR]",

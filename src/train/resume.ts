@@ -16,6 +16,8 @@ const FREE_SETTINGS = new Set([
   "preset",
   "out",
   "checkpointDir",
+  "logDir",
+  "reportTo",
   "quiet",
   "keep",
   "saveSteps",

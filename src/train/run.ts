@@ -2,52 +2,20 @@
 import { basename } from "node:path";
 import type { RemoteEngine } from "../engine/start.ts";
 import { checksumFault } from "../utils/checksums.ts";
-import { Interrupted, messageOf, UserError } from "../utils/errors.ts";
-import type { JsonObject } from "../utils/json.ts";
-import type { Log } from "../utils/log.ts";
-import { formatDuration, type ProgressFields, startProgress } from "../utils/progress.ts";
-import { bestOf, evaluationsWithoutGain, hasEvaluation, type MetricName } from "./best.ts";
+import { Interrupted, messageOf, required, UserError } from "../utils/errors.ts";
+import { formatDuration, type Progress, startProgress } from "../utils/progress.ts";
+import { bestOf, evaluationsWithoutGain, hasEvaluation } from "./best.ts";
 import { checkpointName, pruneCheckpoints, removeCheckpoints } from "./checkpointFolders.ts";
 import { loadCheckpoint, type RunResult } from "./checkpointReader.ts";
-import { type CheckpointSource, saveCheckpoint, saveFinal } from "./checkpointStore.ts";
+import { saveCheckpoint, saveFinal } from "./checkpointStore.ts";
+import { StepDisplay } from "./display.ts";
+import { evaluationFigures, stepFigures, trainedFigures } from "./journal/figures.ts";
+import { type Journal, openJournal } from "./journal/journal.ts";
+import type { RunData, RunOptions } from "./runOptions.ts";
 import { bestCheckpoint, newStanding, noteStep, type Standing, stateOf } from "./standing.ts";
-import { type BatchSource, type StepReport, type TrainerOptions, trainSteps } from "./trainer.ts";
+import { type StepReport, type TrainerOptions, trainSteps } from "./trainer.ts";
+import { validationLoss } from "./validation.ts";
 import { Watchdog } from "./watchdog.ts";
-
-export interface RunOptions {
-  /** Folder that the run writes. */
-  readonly runDir: string;
-  readonly trainer: TrainerOptions;
-  readonly saveSteps: number;
-  readonly evalSteps: number;
-  /** Checkpoints kept, the best among them; 0: while the run is unfinished one, then none, the result is enough. */
-  readonly keep: number;
-  /** What to do to go on after an interruption. */
-  readonly howToGoOn?: string;
-  /** Shows the steps, where they are part of something longer. */
-  readonly showProgress?: typeof startProgress;
-  /** What the best checkpoint is chosen by. */
-  readonly metricForBestModel: MetricName;
-  /** Whether the result is the best checkpoint, rather than the last step. */
-  readonly loadBest: boolean;
-  /** Ends the run after so many evaluations in a row without a gain above the threshold; null: never. */
-  readonly earlyStopping: { readonly patience: number; readonly threshold: number } | null;
-  readonly lora: RunResult["lora"];
-  readonly source: CheckpointSource;
-  /** All settings, for run_config.json. */
-  readonly runConfig: JsonObject;
-  readonly log: Log;
-}
-
-/** Where the batches of a run come from. */
-export interface RunData {
-  readonly train: BatchSource;
-  /** Samples that tell the validation loss, of which there may be none. */
-  readonly validation: BatchSource;
-  readonly validationExamples: number;
-  /** More to measure at each evaluation, by transformers' names (`eval_accuracy`, `eval_mean_l2`); null: the loss alone. */
-  readonly scores: (() => Promise<Readonly<Record<string, number>>>) | null;
-}
 
 const isDue = (step: number, every: number): boolean => step % every === 0;
 
@@ -75,6 +43,10 @@ class Run {
   readonly #data: RunData;
   readonly #options: RunOptions;
   readonly #standing: Standing;
+  readonly #journal: Journal;
+  readonly #display: StepDisplay;
+  /** Since this start. */
+  readonly #trained = { elapsedMs: 0, steps: 0, samples: 0 };
   /** Why the folder could not be written: it is not tried again. */
   #unsaved: unknown = null;
 
@@ -83,6 +55,8 @@ class Run {
     this.#data = data;
     this.#options = options;
     this.#standing = standing;
+    this.#journal = openJournal({ ...options, ...standing });
+    this.#display = new StepDisplay(options.metricForBestModel);
   }
 
   warnOfEarlier(): void {
@@ -100,36 +74,49 @@ class Run {
     const progress = showProgress({
       ...{ log, title: "training", total: trainer.schedule.totalSteps, start: this.#standing.step },
     });
+    const begun = performance.now();
     const watchdog = new Watchdog((step, elapsedMs, medianMs) =>
       log.warn(
         `step ${step} is under way for ${formatDuration(elapsedMs)}: ten times the median of the steps before, or more (${formatDuration(medianMs)})`,
       ),
     );
     try {
-      await this.#steps(watchdog, (report) => progress.update(report.step, fieldsOf(report)));
+      if (this.#journal.isNew) this.#journal.show(this.#standing.step, (await this.#options.introduction?.()) ?? []);
+      await this.#steps(watchdog, progress);
     } catch (thrown) {
       throw await this.#broken(thrown);
     } finally {
       watchdog.end();
       progress.stop();
+      this.#trained.elapsedMs = performance.now() - begun;
     }
   }
 
-  async #steps(watchdog: Watchdog, show: (report: StepReport) => void): Promise<void> {
+  async #steps(watchdog: Watchdog, progress: Progress): Promise<void> {
     const standing = this.#standing;
-    const { trainer } = this.#options;
+    const trainer: TrainerOptions = {
+      ...this.#options.trainer,
+      onMicroBatch: ({ step, done, of }) => progress.advance(step - 1 + done / of),
+    };
     if (standing.step > 0) await this.#evaluateIfDue(); // it may have been interrupted there
     if (this.#isOutOfPatience()) return;
     for await (const report of trainSteps(this.#engine, this.#data.train, trainer, standing.step, standing.skipped)) {
       watchdog.end(report.elapsedMs);
-      const mark = noteStep(standing, report);
-      show(report);
-      if (mark !== null) this.#options.log.warn(mark);
+      this.#note(report);
+      progress.update(report.step, ...this.#display.rowsOf(report, standing.history));
       await this.#afterStep();
       if (this.#isOutOfPatience()) return;
       watchdog.begin(report.step + 1);
     }
     await this.#evaluateTheLast();
+  }
+
+  #note(report: StepReport): void {
+    const mark = noteStep(this.#standing, report);
+    if (mark !== null) this.#options.log.warn(mark);
+    this.#journal.note(required(this.#standing.history.at(-1), "the step's row"), stepFigures(report));
+    this.#trained.steps++;
+    this.#trained.samples += report.ids.length;
   }
 
   async #afterStep(): Promise<void> {
@@ -154,12 +141,17 @@ class Run {
   /** Notes an evaluation; the best so far is saved at once where it may become the result. */
   async #evaluate(): Promise<void> {
     const { loadBest, metricForBestModel: name, trainer, log } = this.#options;
-    if (this.#data.validationExamples === 0) return;
+    const examples = this.#data.validationExamples;
+    if (examples === 0) return;
     const { step, epoch, history } = this.#standing;
+    const begun = performance.now();
     const { loss, tokenCount } = await validationLoss(this.#engine, this.#data, trainer);
-    const scores = (await this.#data.scores?.()) ?? {};
-    history.push({ step, epoch, eval_loss: loss, ...scores });
-    const others = Object.entries(scores).map(([name, value]) => `, ${name} ${value.toFixed(4)}`);
+    const { metrics, shown } = (await this.#data.scores?.()) ?? { metrics: {}, shown: [] };
+    const row = { step, epoch, eval_loss: loss, ...metrics };
+    history.push(row);
+    this.#journal.note(row, evaluationFigures(performance.now() - begun, examples, trainer.batchSize));
+    this.#journal.show(step, shown);
+    const others = Object.entries(metrics).map(([name, value]) => `, ${name} ${value.toFixed(4)}`);
     log.line(`step ${step}: validation loss ${loss.toFixed(4)} over ${tokenCount} tokens${others.join("")}`);
     if (loadBest && bestOf(history, name)?.step === step) await this.#save();
     else if (this.#standing.savedStep === step) await this.#save(); // it was saved before this evaluation
@@ -218,10 +210,16 @@ class Run {
       await saveCheckpoint(runDir, { ...(await this.#result()), cursor }, source, standing.superseded);
       Object.assign(standing, { savedStep: standing.step, superseded: [] });
       await pruneCheckpoints(runDir, Math.max(1, keep), this.#protected());
+      this.#tellFaults();
     } catch (failure) {
       this.#unsaved = failure;
       throw failure;
     }
+  }
+
+  /** Told when a checkpoint is safe: until then, what stands in the way of the one may end the run by that of the other. */
+  #tellFaults(): void {
+    for (const fault of this.#journal.faults()) this.#options.log.warn(fault);
   }
 
   #protected(): string[] {
@@ -248,6 +246,9 @@ class Run {
     const missing = this.#options.loadBest ? await this.#loadBest() : null;
     await saveFinal(runDir, await this.#result(), source);
     if (keep === 0) await removeCheckpoints(runDir);
+    const { step, epoch, history } = this.#standing;
+    if (this.#trained.steps > 0) this.#journal.note({ step, epoch }, trainedFigures(this.#trained, history));
+    this.#tellFaults();
     if (missing !== null) throw new UserError(`${missing}; ${runDir} holds the last step instead`);
   }
 
@@ -265,29 +266,4 @@ class Run {
     log.line(`the result is ${basename(best.dir)}, the best by ${name} (${best.metric})`);
     return null;
   }
-}
-
-/** How fast, and how much of the time data were waited for where that is worth a thought. */
-function fieldsOf({ loss, learningRate, tokens, elapsedMs, waitShare }: StepReport): ProgressFields {
-  return {
-    ...{ loss, lr: learningRate, "tokens/s": (1000 * tokens) / elapsedMs },
-    ...(waitShare > 0.02 ? { "data wait": `${Math.round(100 * waitShare)} %` } : {}),
-  };
-}
-
-async function validationLoss(
-  engine: RemoteEngine,
-  { validation, validationExamples: examples }: RunData,
-  { batchSize, signal }: TrainerOptions,
-): Promise<{ loss: number; tokenCount: number }> {
-  let [lossSum, tokenCount] = [0, 0];
-  for (let start = 0; start < examples; start += batchSize) {
-    if (signal?.aborted) throw new Interrupted("stopped while evaluating");
-    const indices = Array.from({ length: Math.min(batchSize, examples - start) }, (_, i) => start + i);
-    const { ids: _, ...batch } = await validation(indices);
-    const output = await engine.evaluateLoss(batch);
-    lossSum += output.lossSum;
-    tokenCount += output.tokenCount;
-  }
-  return { loss: lossSum / tokenCount, tokenCount };
 }

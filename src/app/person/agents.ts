@@ -11,7 +11,7 @@ import type { TrainableSpec } from "../../model/trainables.ts";
 import { weightsDigest } from "../../train/adapterBase.ts";
 import { oneARow } from "../../train/batchSource.ts";
 import type { NamedArrays } from "../../train/replica.ts";
-import type { RunOptions } from "../../train/run.ts";
+import type { RunOptions } from "../../train/runOptions.ts";
 import { required, UserError } from "../../utils/errors.ts";
 import type { Log } from "../../utils/log.ts";
 import type { ImageSource } from "../../vision/image.ts";

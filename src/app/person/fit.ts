@@ -62,7 +62,7 @@ export async function* fitAgents(
         continue;
       }
       const { user, fold } = agent;
-      yield await fit(agent, standing.at, (step, fields) => progress.update(done + step, { user, fold, ...fields }));
+      yield await fit(agent, standing.at, (step, ...rows) => progress.update(done + step, { user, fold }, ...rows));
       done += workOf(agent);
       progress.update(done, { agents: `${++finished} of ${agents.size}` });
     }
@@ -123,7 +123,7 @@ async function train(
   const batching = { imageTokenId, videoTokenId, padTokenId, mergeSize: vision.mergeSize, pictures };
   const source = batchSource(rows, { ...batching, trainsVision: isTowerTrained });
   const data = { train: source, validation: source, validationExamples: 0, scores: null };
-  const showProgress = () => ({ update: show, stop: () => undefined });
+  const showProgress = () => ({ update: show, advance: () => undefined, stop: () => undefined });
   await runTraining(engine, data, { ...training, showProgress }, resumed);
 }
 

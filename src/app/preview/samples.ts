@@ -10,6 +10,7 @@ import { writeWhole } from "../../utils/files.ts";
 import type { Log } from "../../utils/log.ts";
 import { nearestName } from "../../utils/nearest.ts";
 import { startProgress } from "../../utils/progress.ts";
+import { spread } from "../../utils/spread.ts";
 import type { SplitName, Splits } from "../splits.ts";
 import { pageOf } from "./page.ts";
 import type { Report } from "./report.ts";
@@ -149,14 +150,6 @@ export async function printSamples(splits: Splits, { show, ...options }: GoThrou
     console.log(`\n── ${head.join(" · ")}`);
     console.log(showTokens(encoded, { tokenizer, imageTokenId, videoTokenId, ignore: IGNORE }).trimEnd());
   }
-}
-
-/** `most` of the items, evenly from first to last. */
-export function spread<T>(items: readonly T[], most: number): T[] {
-  const taken = Math.min(most, items.length);
-  return Array.from({ length: taken }, (_, i) =>
-    required(items[Math.floor(((i + 0.5) * items.length) / taken)], "item"),
-  );
 }
 
 export interface PageInput {

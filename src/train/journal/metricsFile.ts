@@ -21,8 +21,11 @@ export function knownRows(file: string, history: readonly JsonObject[]): JsonObj
   });
 }
 
-/** A step has a row of its own, and one for its evaluation. */
-const placeOf = (row: JsonObject): string => `${row.step} ${Object.keys(row).some((key) => key.startsWith("eval_"))}`;
+/** A step has a row of its own, perhaps one for its evaluation, and the last one the end of what a start has trained. */
+function placeOf(row: JsonObject): string {
+  const kind = "train_runtime" in row ? "end" : "eval_loss" in row ? "evaluation" : "step";
+  return `${kind} ${row.step}`;
+}
 
 const isSame = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
