@@ -1,14 +1,16 @@
 /**
  * Compares this project with transformers + PEFT on a folder of reference numbers, and exits 1 where a difference is over its tolerance.
  *
- *   npx tsx scripts/parity.ts test/fixtures/tiny-qwen3vl
+ *   npx tsx scripts/parity.ts test/fixtures/tiny-qwen3vl [DEVICE]
  */
-import { UserError } from "../src/utils/errors.ts";
+import { readDevices } from "../src/config/devices.ts";
+import { CPU, type Device } from "../src/runtime/device.ts";
+import { required, UserError } from "../src/utils/errors.ts";
 import { readGolden } from "./parity/golden.ts";
 import { compareGradients, compareOutputs, compareTraces, prepare, type Results } from "./parity/subjects.ts";
 
-export async function parity(dir: string): Promise<Results> {
-  const prepared = await prepare(readGolden(dir));
+export async function parity(dir: string, device: Device = CPU): Promise<Results> {
+  const prepared = await prepare(readGolden(dir), device);
   if (prepared.rotaryDtype === "bfloat16")
     console.error(
       "parity: this reference was made by a model cast with .to(bfloat16): its rotary frequencies are rounded, and so are ours here; not in its traces",
@@ -21,13 +23,13 @@ export async function parity(dir: string): Promise<Results> {
   };
 }
 
-async function main([dir]: readonly string[]): Promise<void> {
+async function main([dir, device = "cpu"]: readonly string[]): Promise<void> {
   if (!dir || dir === "--help") {
-    console.error("usage: npx tsx scripts/parity.ts DIR    DIR as test/fixtures/tiny-qwen3vl");
+    console.error("usage: npx tsx scripts/parity.ts DIR [DEVICE]    DIR as test/fixtures/tiny-qwen3vl");
     process.exitCode = dir ? 0 : 2;
     return;
   }
-  const results = await parity(dir);
+  const results = await parity(dir, required(readDevices(device)[0], "device"));
   console.log(JSON.stringify(results, null, 1));
   const failed = Object.entries(results).filter(([, { pass }]) => !pass);
   console.error(

@@ -10,7 +10,7 @@ import { openCheckpoint } from "../../src/model/checkpoint.ts";
 import type { LoraSettings } from "../../src/model/lora.ts";
 import { FULL } from "../../src/model/trainables.ts";
 import { loadProcessor, type Processor } from "../../src/processor.ts";
-import { CPU } from "../../src/runtime/device.ts";
+import type { Device } from "../../src/runtime/device.ts";
 import { readAdapter } from "../../src/train/adapterFiles.ts";
 import { batchSource, oneARow } from "../../src/train/batchSource.ts";
 import type { LossNormalization } from "../../src/train/loss.ts";
@@ -26,6 +26,7 @@ const VISION = { kind: "magnitude", limit: 1e-5 } as const;
 
 /** Encoded once, used by every subject. */
 export interface Prepared {
+  readonly device: Device;
   readonly golden: Golden;
   readonly processor: Processor;
   readonly encoded: readonly Encoded[];
@@ -35,7 +36,7 @@ export interface Prepared {
   readonly rotaryDtype: RotaryDtype;
 }
 
-export async function prepare(golden: Golden): Promise<Prepared & { readonly results: Results }> {
+export async function prepare(golden: Golden, device: Device): Promise<Prepared & { readonly results: Results }> {
   const processor = loadProcessor(golden.modelDir);
   const examples = await readDataset(golden.dataFile);
   const exact = { kind: "exact", limit: 0 } as const;
@@ -70,8 +71,8 @@ export async function prepare(golden: Golden): Promise<Prepared & { readonly res
     Object.entries(comparisons).map(([name, comparison]) => [name, comparison.result()]),
   );
   const { values: adapter, settings: lora } = readAdapter(golden.adapterDir, openCheckpoint(golden.modelDir));
-  const rotaryDtype = await referenceRotary({ golden, lora, processor, encoded });
-  return { golden, processor, encoded, adapter, lora, rotaryDtype, results };
+  const rotaryDtype = await referenceRotary({ golden, lora, device, processor, encoded });
+  return { golden, device, processor, encoded, adapter, lora, rotaryDtype, results };
 }
 
 const collateOptions = ({ imageTokenId, padTokenId, vision }: Processor) => ({
@@ -86,14 +87,14 @@ interface EngineNeeds {
 }
 
 async function withEngine<T>(
-  { golden, lora }: Pick<Prepared, "golden" | "lora">,
+  { golden, lora, device }: Pick<Prepared, "golden" | "lora" | "device">,
   trainable: "lora" | "full",
   { weightDecay, rotaryDtype }: EngineNeeds,
   use: (engine: RemoteEngine) => Promise<T>,
 ): Promise<T> {
   const options: EngineOptions = {
     modelDir: golden.modelDir,
-    device: CPU,
+    device,
     trainable: trainable === "full" ? FULL : { kind: "lora", settings: lora },
     rotaryDtype,
     training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay }, maxGradNorm: 1 },
@@ -110,7 +111,9 @@ async function withEngine<T>(
  * A reference model that was cast with `.to(bfloat16).float()` keeps rotary frequencies rounded to bfloat16. Its vision
  * outputs tell: they agree with rounded frequencies and not with exact ones.
  */
-async function referenceRotary(of: Pick<Prepared, "golden" | "lora" | "processor" | "encoded">): Promise<RotaryDtype> {
+async function referenceRotary(
+  of: Pick<Prepared, "golden" | "lora" | "device" | "processor" | "encoded">,
+): Promise<RotaryDtype> {
   const { golden, processor, encoded } = of;
   const k = encoded.findIndex(({ images }) => images.length > 0);
   if (k < 0) return "float32";

@@ -22,6 +22,7 @@ import type { Device } from "../runtime/device.ts";
 import type { Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
 import { lossFeeds, type StepOutput } from "../train/loss.ts";
+import { DeviceReplica } from "../train/deviceReplica.ts";
 import {
   type NamedArrays,
   Replica,
@@ -56,7 +57,7 @@ export class Engine {
   readonly #checkpoint: Checkpoint;
   readonly #options: EngineOptions;
   readonly #trainables: Trainables;
-  readonly #replica: Replica | null;
+  readonly #replica: Replica | DeviceReplica | null;
   /** Adapters (or whole sets of parameters) to answer with, by the caller's name. */
   readonly #parameterSets = new Map<string, NamedArrays>();
   #untrainedValues: NamedArrays | null = null;
@@ -72,9 +73,14 @@ export class Engine {
       architecture: { ...architecture, rotaryDtype: options.rotaryDtype ?? "float32" },
     };
     this.#trainables = trainablesOf(this.#checkpoint, options.trainable);
-    this.#replica = options.training
-      ? new Replica(this.#checkpoint, { ...options.training, trainable: options.trainable }, options.device)
-      : null;
+    this.#replica = options.training ? this.#replicaOf(options.training) : null;
+  }
+
+  /** WebGPU's buffers can stay with the device; what CUDA computes the binding hands back to the host. */
+  #replicaOf(training: Omit<ReplicaOptions, "trainable">): Replica | DeviceReplica {
+    const { trainable, device } = this.#options;
+    if (device.kind === "webgpu") return new DeviceReplica(this.#checkpoint, { ...training, trainable }, device);
+    return new Replica(this.#checkpoint, { ...training, trainable }, device);
   }
 
   /** Opens the sessions that training needs. */
@@ -87,16 +93,16 @@ export class Engine {
     return trainableShapes(this.#checkpoint, this.#trainables);
   }
 
-  setValues(values: NamedArrays): void {
-    this.#training().setValues(values);
+  setValues(values: NamedArrays): void | Promise<void> {
+    return this.#training().setValues(values);
   }
 
-  state(): ReplicaState {
+  state(): ReplicaState | Promise<ReplicaState> {
     return this.#training().state();
   }
 
-  setState(state: ReplicaState): void {
-    this.#training().setState(state);
+  setState(state: ReplicaState): void | Promise<void> {
+    return this.#training().setState(state);
   }
 
   /** Forward and backward of one micro-batch; see Replica. */
@@ -126,7 +132,7 @@ export class Engine {
   }
 
   /** Accumulated gradients divided by `total`. */
-  gradients(total: number): NamedArrays {
+  gradients(total: number): NamedArrays | Promise<NamedArrays> {
     return this.#training().gradients(total);
   }
 
@@ -143,7 +149,7 @@ export class Engine {
     const { session, trainable } = await this.#vision;
     const outputs = await session.run({
       ...pictureFeeds(architecture, pictures),
-      ...this.#parameters(parameters, trainable),
+      ...(await this.#parameters(parameters, trainable)),
     });
     const share = (name: string, i: number): Float32Array => {
       const data = required(outputs[name], name).data as Float32Array;
@@ -169,13 +175,13 @@ export class Engine {
     parameters: string | null,
   ): Promise<number[][]> {
     const generator = await this.#openGenerator();
-    return generator.generate(prompts, this.#parameters(parameters, generator.parameters), settings);
+    return generator.generate(prompts, await this.#parameters(parameters, generator.parameters), settings);
   }
 
   /** Logits of every token of a prompt, [T, V]. */
   async logits(prompt: DecoderPrompt, parameters: string | null): Promise<Float32Array> {
     const generator = await this.#openGenerator();
-    return generator.logits(prompt, this.#parameters(parameters, generator.parameters));
+    return generator.logits(prompt, await this.#parameters(parameters, generator.parameters));
   }
 
   /** Peak resident memory of the process, in bytes. */
@@ -189,7 +195,7 @@ export class Engine {
     await (await this.#generator)?.release();
   }
 
-  #training(): Replica {
+  #training(): Replica | DeviceReplica {
     if (!this.#replica) throw new InternalError("this engine was opened without training");
     return this.#replica;
   }
@@ -202,7 +208,7 @@ export class Engine {
     return { ...tokenFeeds(tokens), ...lossFeeds(labels, tokens.length), ...visual };
   }
 
-  #parameters(set: string | null, names: readonly string[]): Feeds {
+  #parameters(set: string | null, names: readonly string[]): Feeds | Promise<Feeds> {
     if (set === null && this.#replica) return this.#replica.parameterFeeds(names);
     const values = set === null ? this.#untrained() : required(this.#parameterSets.get(set), `parameter set ${set}`);
     const shapes = this.trainableShapes();

@@ -6,9 +6,16 @@ import { type Device, targetOf } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { type Checkpoint, weightsDir } from "./checkpoint.ts";
 
-export const openModelSession = (graph: Graph, checkpoint: Checkpoint, device: Device): Promise<Session> =>
+/** @param kept outputs that stay in the device's memory */
+export const openModelSession = (
+  graph: Graph,
+  checkpoint: Checkpoint,
+  device: Device,
+  kept: readonly string[] = [],
+): Promise<Session> =>
   openSession(encodeOnnx(graph, targetOf(device)), {
     device,
+    kept,
     weightsDir: weightsDir(checkpoint),
     packWeights: graph.nodes.some((node) => node.op === "QuantMatMul" && wantsPacking(node.attrs.form)),
   });

@@ -43,7 +43,7 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
     enableMemPattern: false, // every batch has its own lengths: a plan per shape costs a slow second run and more memory
     logSeverityLevel: 3,
     ...(options.device.threads ? { intraOpNumThreads: options.device.threads } : {}),
-    ...(options.kept
+    ...(options.kept?.length
       ? { preferredOutputLocation: Object.fromEntries(options.kept.map((name) => [name, "gpu-buffer" as const])) }
       : {}),
     ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),

@@ -1,5 +1,5 @@
 /** AdamW as a graph over one flat vector, and the global norm for clipping. Source: torch.optim.AdamW (2.13), clip_grad_norm_. */
-import { builderOf } from "../graph/builder.ts";
+import { type Builder, builderOf } from "../graph/builder.ts";
 import { Graph, type Value } from "../graph/graph.ts";
 import type { Session } from "../runtime/session.ts";
 import { floats, type HostTensor } from "../runtime/tensor.ts";
@@ -15,30 +15,52 @@ export const ADAMW_DEFAULTS = { betas: [0.9, 0.999], epsilon: 1e-8 } as const;
 /** Scalars of one update; computed in double on the host, because 1 - 0.999^1 would lose four digits in float32. */
 const SCALARS = ["gradient_scale", "decay_factor", "step_size", "root_bias_correction2"] as const;
 
+/** What AdamW reads and writes for one parameter. */
+export interface AdamWValues {
+  readonly parameter: Value;
+  readonly expAvg: Value;
+  readonly expAvgSq: Value;
+}
+
+export type AdamWScalars<T> = Readonly<Record<(typeof SCALARS)[number], T>>;
+
+/** The new values, of any shape. */
+export function adamwStep(
+  ops: Builder,
+  { parameter, expAvg, expAvgSq, gradient }: AdamWValues & { readonly gradient: Value },
+  scalars: AdamWScalars<Value>,
+  { betas: [beta1, beta2], epsilon }: Pick<AdamWSettings, "betas" | "epsilon">,
+): AdamWValues {
+  const g = ops.mul(gradient, scalars.gradient_scale);
+  const average = ops.add(expAvg, ops.scale(ops.sub(g, expAvg), 1 - beta1)); // torch's lerp
+  const square = ops.add(ops.scale(expAvgSq, beta2), ops.mul(ops.scale(g, 1 - beta2), g));
+  const denominator = ops.add(ops.div(ops.sqrt(square), scalars.root_bias_correction2), ops.scalar(epsilon));
+  const moved = ops.sub(
+    ops.mul(parameter, scalars.decay_factor),
+    ops.mul(scalars.step_size, ops.div(average, denominator)),
+  );
+  return { parameter: moved, expAvg: average, expAvgSq: square };
+}
+
 /**
  * optimizer_model: parameter, gradient, exp_avg, exp_avg_sq, each [n], and four scalars
  * -> parameter_out, exp_avg_out, exp_avg_sq_out.
  */
-export function optimizerGraph({ betas: [beta1, beta2], epsilon }: Pick<AdamWSettings, "betas" | "epsilon">): Graph {
+export function optimizerGraph(settings: Pick<AdamWSettings, "betas" | "epsilon">): Graph {
   const graph = new Graph("optimizer_model");
-  const ops = builderOf(graph);
-  const [parameter, gradient, expAvg, expAvgSq] = ["parameter", "gradient", "exp_avg", "exp_avg_sq"].map((name) =>
-    graph.input(name, "float32", ["n"]),
-  ) as [Value, Value, Value, Value];
-  const [scale, decay, stepSize, root] = SCALARS.map((name) => graph.input(name, "float32", [])) as [
-    Value,
-    Value,
-    Value,
-    Value,
-  ];
-  const g = ops.mul(gradient, scale);
-  const average = ops.add(expAvg, ops.scale(ops.sub(g, expAvg), 1 - beta1)); // torch's lerp
-  const square = ops.add(ops.scale(expAvgSq, beta2), ops.mul(ops.scale(g, 1 - beta2), g));
-  const denominator = ops.add(ops.div(ops.sqrt(square), root), ops.scalar(epsilon));
-  const moved = ops.sub(ops.mul(parameter, decay), ops.mul(stepSize, ops.div(average, denominator)));
-  graph.output("parameter_out", moved);
-  graph.output("exp_avg_out", average);
-  graph.output("exp_avg_sq_out", square);
+  const vector = (name: string): Value => graph.input(name, "float32", ["n"]);
+  const [parameter, gradient] = [vector("parameter"), vector("gradient")];
+  const [expAvg, expAvgSq] = [vector("exp_avg"), vector("exp_avg_sq")];
+  const scalars = Object.fromEntries(SCALARS.map((name) => [name, graph.input(name, "float32", [])]));
+  const changed = adamwStep(
+    builderOf(graph),
+    { parameter, gradient, expAvg, expAvgSq },
+    scalars as AdamWScalars<Value>,
+    settings,
+  );
+  graph.output("parameter_out", changed.parameter);
+  graph.output("exp_avg_out", changed.expAvg);
+  graph.output("exp_avg_sq_out", changed.expAvgSq);
   return graph;
 }
 
@@ -58,6 +80,19 @@ export interface Update {
   readonly gradientScale: number;
 }
 
+export function adamwScalars(
+  { gradientScale, learningRate, step }: Update,
+  weightDecay: number,
+  { betas: [beta1, beta2] }: Pick<AdamWSettings, "betas">,
+): AdamWScalars<number> {
+  return {
+    gradient_scale: gradientScale,
+    decay_factor: 1 - learningRate * weightDecay,
+    step_size: learningRate / (1 - beta1 ** step),
+    root_bias_correction2: Math.sqrt(1 - beta2 ** step),
+  };
+}
+
 const CHUNK = 1 << 24; // elements a run: bounds the copies that a run hands back
 
 /** Updates elements [start, end) in place. */
@@ -68,13 +103,7 @@ export async function adamw(
   settings: AdamWSettings,
   update: Update,
 ): Promise<void> {
-  const [beta1, beta2] = settings.betas;
-  const scalars: Record<(typeof SCALARS)[number], number> = {
-    gradient_scale: update.gradientScale,
-    decay_factor: 1 - update.learningRate * range.weightDecay,
-    step_size: update.learningRate / (1 - beta1 ** update.step),
-    root_bias_correction2: Math.sqrt(1 - beta2 ** update.step),
-  };
+  const scalars = adamwScalars(update, range.weightDecay, settings);
   const feeds: Record<string, HostTensor> = {};
   for (const name of SCALARS) feeds[name] = floats(Float32Array.of(scalars[name]), []);
   for (let start = range.start; start < range.end; start += CHUNK) {

@@ -231,7 +231,7 @@ function addTo(flat: Float32Array, start: number, part: Float32Array, weight: nu
   for (let i = 0; i < part.length; i++) flat[start + i] = (flat[start + i] as number) + weight * (part[i] as number);
 }
 
-function stepOutput(outputs: Readonly<Record<string, HostTensor>>): StepOutput {
+export function stepOutput(outputs: Readonly<Record<string, HostTensor>>): StepOutput {
   const scalar = (name: string): number => required(outputs[name]?.data[0], name);
   return { lossSum: scalar("loss_sum"), tokenCount: scalar("token_count") };
 }
