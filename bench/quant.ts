@@ -21,7 +21,7 @@ import { type Checkpoint, openCheckpoint } from "../src/model/checkpoint.ts";
 import { initialValues } from "../src/model/initialValues.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
 import { KINDS, type QuantKind } from "../src/model/quantised/matrix.ts";
-import { quantisedFiles } from "../src/model/quantised/store.ts";
+import { type QuantPart, quantisedFiles } from "../src/model/quantised/store.ts";
 import { type TrainableSpec, trainablesOf } from "../src/model/trainables.ts";
 import { loadProcessor } from "../src/processor.ts";
 import { CPU } from "../src/runtime/device.ts";
@@ -72,15 +72,24 @@ export function usedAdapter(checkpoint: Checkpoint, useDora: boolean): { spec: T
   return { spec, values };
 }
 
+export interface MeasureOptions {
+  readonly useDora: boolean;
+  readonly batches: BatchesFor;
+  readonly roots?: readonly string[];
+  /** What is held in few bits. */
+  readonly parts?: readonly QuantPart[];
+}
+
+const PARTS_OF_A_STEP: readonly QuantPart[] = ["text", "text.transposed", "vision"];
+
 /** Loss and gradients of an adapter over a model. @param kind null: weights as stored */
 export async function measure(
   modelDir: string,
   kind: QuantKind | null,
-  { useDora, batches, roots }: { useDora: boolean; batches: BatchesFor; roots?: readonly string[] },
+  { useDora, batches, roots, parts = PARTS_OF_A_STEP }: MeasureOptions,
 ): Promise<Measured> {
   const checkpoint = openCheckpoint(modelDir);
   const { spec, values } = usedAdapter(checkpoint, useDora);
-  const parts = ["text", "text.transposed", "vision"] as const;
   const quantised = kind && (await quantisedFiles(checkpoint, { kind, parts, ...(roots ? { roots } : {}) }));
   const training = { optimizer: { ...ADAMW_DEFAULTS, weightDecay: 0 }, maxGradNorm: 1 };
   const thread = startEngine({ modelDir, device: CPU, quantised, trainable: spec, training });

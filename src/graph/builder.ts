@@ -59,8 +59,11 @@ export function builderOf(graph: Graph) {
     storedMatMul: (x: Value, weight: Value, { bias = null as Value | null, transposed = true } = {}) =>
       one("StoredMatMul", bias ? [x, weight, bias] : [x, weight], { transposed }),
     /** @param backward W^T, for the gradient; null where none is wanted */
-    quantMatMul: (x: Value, { values, scales, form }: QuantMatrix, out: number, backward: QuantMatrix | null = null) =>
-      one("QuantMatMul", [x, values, scales], { form, out, backward }),
+    quantMatMul: (x: Value, matrix: QuantMatrix, out: number, backward: QuantMatrix | null = null) => {
+      const { values, scales, zeroPoints, form } = matrix;
+      const inputs = [x, values, scales] as const;
+      return one("QuantMatMul", zeroPoints ? [...inputs, zeroPoints] : inputs, { form, out, backward });
+    },
     reduceSum: reduce("ReduceSum"),
     reduceMean: reduce("ReduceMean"),
     softmax: unary("Softmax"),

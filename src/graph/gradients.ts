@@ -210,7 +210,7 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
   QuantMatMul: (ops, grad, { inputs: [x, values], attrs: { backward } }, needs) => {
     if (needs[1] || needs[2] || !backward)
       throw new InternalError(`gradient of QuantMatMul: ${values.name} is not frozen, or has no transposed copy`);
-    return [needs[0] ? ops.quantMatMul(grad, backward, Number(x.shape[1])) : null, null, null];
+    return [needs[0] ? ops.quantMatMul(grad, backward, Number(x.shape[1])) : null, null, null, null];
   },
   ReduceSum: (ops, grad, { inputs: [x], attrs: { axes } }) => [ops.expand(withKeptAxes(ops, grad, x, axes), x.shape)],
   ReduceMean: (ops, grad, { inputs: [x], attrs: { axes } }) => {

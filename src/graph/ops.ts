@@ -8,8 +8,9 @@ type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };
 /**
  * How a matrix [out, in] is kept in few bits.
  * rows: values int8 [in, out], scales [out], of the matrix times R (rotation.ts) in blocks along `in`. Factors are rounded too.
- * blocks: values uint8 [out, in/block, block*bits/8], two of 4 bits in a byte, low half first, 128 or 8 meaning 0; scales
- * [out, in/block]. The other factor is rounded to 8 bits, block by block, where `roundsInput` says so.
+ * blocks: values uint8 [out, in/block, block*bits/8], two of 4 bits in a byte, low half first; scales [out, in/block]; zero
+ * points [out, in/block*bits/8], packed alike: what means 0 in each block. The other factor is rounded to 8 bits, block by
+ * block, where `roundsInput` says so.
  */
 export type QuantForm =
   | { readonly kind: "rows"; readonly rotation: number }
@@ -19,6 +20,8 @@ export type QuantForm =
 export interface QuantMatrix {
   readonly values: Value;
   readonly scales: Value;
+  /** Of blocks alone. */
+  readonly zeroPoints: Value | null;
   readonly form: QuantForm;
 }
 
@@ -70,7 +73,9 @@ export interface Ops {
    * x W^T for a frozen W [out, in] kept in few bits, x being a matrix. `backward` is W^T, for the gradient.
    */
   QuantMatMul: {
-    inputs: readonly [x: Value, values: Value, scales: Value];
+    inputs:
+      | readonly [x: Value, values: Value, scales: Value]
+      | readonly [x: Value, values: Value, scales: Value, zeroPoints: Value];
     attrs: { readonly form: QuantForm; readonly out: number; readonly backward: QuantMatrix | null };
   };
   ReduceSum: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };

@@ -10,13 +10,18 @@ import { int64s, type Lowering, MICROSOFT, type Writer } from "./writer.ts";
 const HALF = 128; // the zero point of rounded rows
 const LEAST_SCALE = 1e-30; // of a row of zeros
 
-export const quantMatMul: Lowering<"QuantMatMul"> = (w, node, [x = "", values = "", scales = ""], outputs) => {
+export const quantMatMul: Lowering<"QuantMatMul"> = (
+  w,
+  node,
+  [x = "", values = "", scales = "", zeroPoints = ""],
+  outputs,
+) => {
   const { form, out } = node.attrs;
   const columns = Number(node.inputs[0].shape[1]);
   if (form.kind === "blocks") {
     const { bits, block, roundsInput } = form;
     const attributes = { K: columns, N: out, bits, block_size: block, accuracy_level: roundsInput ? 4 : 1 };
-    w.node("MatMulNBits", [x, values, scales], outputs, attributes, MICROSOFT);
+    w.node("MatMulNBits", [x, values, scales, zeroPoints], outputs, attributes, MICROSOFT);
     return;
   }
   const { rounded, scale } = roundedRows(w, x, columns, form.rotation);

@@ -1,7 +1,7 @@
 /** Shape rules: what each operation's outputs look like, or an error at the line that appended it. */
 import { InternalError } from "../utils/errors.ts";
 import { addDims, broadcast, type Dim, type Shape, sameShape, sizeOf } from "./dim.ts";
-import type { AttrsOf, InputsOf, Op } from "./ops.ts";
+import type { AttrsOf, InputsOf, Op, QuantForm } from "./ops.ts";
 import type { DType, Value } from "./value.ts";
 
 /** One output; the first has no suffix, further ones are called `<node>.<suffix>`. */
@@ -78,28 +78,34 @@ function storedMatMul(
   return [{ dtype: x.dtype, shape: [rows as Dim, columns as Dim] }];
 }
 
-function quantMatMul([x, values, scales]: InputsOf<"QuantMatMul">, { form, out }: AttrsOf<"QuantMatMul">): Inferred[] {
+function quantMatMul(inputs: InputsOf<"QuantMatMul">, { form, out }: AttrsOf<"QuantMatMul">): Inferred[] {
+  const [x, , scales] = inputs;
   const [rows, inner] = x.shape;
-  const blocks = form.kind === "blocks" ? Math.ceil(Number(inner) / form.block) : 0;
-  const [expectedValues, expectedScales] =
-    form.kind === "blocks"
-      ? [
-          [out, blocks, (form.block * form.bits) / 8],
-          [out, blocks],
-        ]
-      : [[Number(inner), out], [out]];
+  const expected = quantShapes(form, out, Number(inner));
+  const stored = inputs.slice(1);
   const fits =
     x.shape.length === 2 &&
-    sameShape(values.shape, expectedValues) &&
-    sameShape(scales.shape, expectedScales) &&
+    stored.length === expected.length &&
+    stored.every(({ shape }, i) => sameShape(shape, expected[i] ?? [])) &&
     isOneDtype([x, scales]);
-  if (!fits)
-    throw new ShapeError("QuantMatMul", `x [rows, in], values [${expectedValues}], scales [${expectedScales}]`, [
-      x,
-      values,
-      scales,
-    ]);
+  if (!fits) {
+    const names = ["values", "scales", "zero points"];
+    const wanted = expected.map((shape, i) => `${names[i]} [${shape}]`);
+    throw new ShapeError("QuantMatMul", ["x [rows, in]", ...wanted].join(", "), inputs);
+  }
   return [{ dtype: x.dtype, shape: [rows as Dim, out] }];
+}
+
+/** Shapes of values, scales and zero points of a matrix [out, in]. */
+export function quantShapes(form: QuantForm, out: number, inner: number): readonly (readonly number[])[] {
+  if (form.kind === "rows") return [[inner, out], [out]];
+  const { bits, block } = form;
+  const blocks = Math.ceil(inner / block);
+  return [
+    [out, blocks, (block * bits) / 8],
+    [out, blocks],
+    [out, Math.ceil((blocks * bits) / 8)],
+  ];
 }
 
 const isAxisOf = (x: Value, axis: number): boolean => Number.isInteger(axis) && axis >= 0 && axis < x.shape.length;

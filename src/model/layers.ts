@@ -190,10 +190,15 @@ export class LayerBuilder {
     return { matrix, backward, out };
   }
 
-  #fewBits({ values, scales }: QuantisedEntry, form: QuantForm, name: string): QuantMatrix {
+  #fewBits({ values, scales, zeroPoints }: QuantisedEntry, form: QuantForm, name: string): QuantMatrix {
     const weight = (entry: TensorEntry, suffix: string): Value =>
       this.#stored({ ...entry, name: `${name}.${suffix}` }, entry.shape);
-    return { values: weight(values, "values"), scales: weight(scales, "scales"), form };
+    return {
+      values: weight(values, "values"),
+      scales: weight(scales, "scales"),
+      zeroPoints: zeroPoints && weight(zeroPoints, "zeroPoints"),
+      form,
+    };
   }
 
   #stored({ name, dtype, file, offset, byteLength }: TensorEntry, shape: readonly number[]): Value {

@@ -1,6 +1,7 @@
 /** A matrix in few bits, worked out block of rows by block of rows, so that even a head of 300 million numbers fits. */
 import type { QuantForm } from "../../graph/ops.ts";
 import { Rotation, rotationBlock } from "../../graph/rotation.ts";
+import { quantShapes } from "../../graph/shapes.ts";
 
 export const KINDS = ["int8", "int4"] as const;
 export type QuantKind = (typeof KINDS)[number];
@@ -15,26 +16,27 @@ export interface MatrixSource {
 export interface QuantisedArrays {
   readonly values: Int8Array | Uint8Array;
   readonly scales: Float32Array;
+  /** Of blocks alone. */
+  readonly zeroPoints: Uint8Array | null;
 }
 
 /** Numbers that share a scale: larger blocks are faster and less exact. */
-const BLOCK = 32;
+const BLOCK = { int8: 16, int4: 32 } as const;
 /** Rows shorter than this are few operations and lose most by rounding: in int8 only their weights are rounded, in blocks. */
 const SHORT_ROW = 512;
 
 /** The form of a matrix [out, in]. */
 export function formOf(kind: QuantKind, columns: number): QuantForm {
-  if (kind === "int4") return { kind: "blocks", bits: 4, block: BLOCK, roundsInput: true };
-  if (columns < SHORT_ROW) return { kind: "blocks", bits: 8, block: BLOCK, roundsInput: false };
+  if (kind === "int4") return { kind: "blocks", bits: 4, block: BLOCK.int4, roundsInput: true };
+  if (columns < SHORT_ROW) return { kind: "blocks", bits: 8, block: BLOCK.int8, roundsInput: false };
   return { kind: "rows", rotation: rotationBlock(columns) };
 }
 
 /** What is stored of a matrix [out, in]. */
 export function storedShapes(kind: QuantKind, out: number, columns: number) {
   const form = formOf(kind, columns);
-  if (form.kind === "rows") return { dtype: "I8" as const, values: [columns, out], scales: [out] };
-  const blocks = Math.ceil(columns / form.block);
-  return { dtype: "U8" as const, values: [out, blocks, (form.block * form.bits) / 8], scales: [out, blocks] };
+  const [values = [], scales = [], zeroPoints = null] = quantShapes(form, out, columns);
+  return { dtype: form.kind === "rows" ? ("I8" as const) : ("U8" as const), values, scales, zeroPoints };
 }
 
 /** W itself, or its transpose, in few bits. */
@@ -44,7 +46,7 @@ export function quantise(source: MatrixSource, kind: QuantKind, isTransposed: bo
   return isTransposed ? blocksTransposed(source, form) : blocksStraight(source, form);
 }
 
-const ROWS_AT_ONCE = 256; // a multiple of every rotation block and of BLOCK
+const ROWS_AT_ONCE = 256; // a multiple of every rotation block and of both blocks
 
 function* chunksOf({ rows, read }: MatrixSource): Generator<{ start: number; count: number; w: Float32Array }> {
   for (let start = 0; start < rows; start += ROWS_AT_ONCE) {
@@ -75,7 +77,7 @@ function rowsStraight(source: MatrixSource): QuantisedArrays {
     for (let c = 0; c < columns; c++)
       for (let r = 0; r < count; r++) values[c * rows + start + r] = rounded[r * columns + c] as number;
   }
-  return { values, scales };
+  return { values, scales, zeroPoints: null };
 }
 
 function largest(w: Float32Array, start: number, count: number): number {
@@ -114,7 +116,7 @@ function rowsTransposed(source: MatrixSource): QuantisedArrays {
       for (let c = 0; c < columns; c++)
         values[(start + r) * columns + c] = Math.round((w[r * columns + c] as number) * (factors[c] as number));
   }
-  return { values, scales };
+  return { values, scales, zeroPoints: null };
 }
 
 type Blocks = Extract<QuantForm, { kind: "blocks" }>;
@@ -123,48 +125,59 @@ type Blocks = Extract<QuantForm, { kind: "blocks" }>;
 class BlockWriter {
   readonly values: Uint8Array;
   readonly scales: Float32Array;
+  readonly zeroPoints: Uint8Array;
   /** Blocks of a row. */
   readonly blocks: number;
+  /** Zero points of a row begin with a byte. */
+  readonly #zeroPlaces: number;
   readonly #form: Blocks;
 
   constructor(rows: number, columns: number, form: Blocks) {
     this.blocks = Math.ceil(columns / form.block);
     this.values = new Uint8Array((rows * this.blocks * form.block * form.bits) / 8);
     this.scales = new Float32Array(rows * this.blocks);
+    const zeroBytes = Math.ceil((this.blocks * form.bits) / 8);
+    this.zeroPoints = new Uint8Array(rows * zeroBytes);
+    this.#zeroPlaces = (zeroBytes * 8) / form.bits;
     this.#form = form;
   }
 
   /**
-   * Block `block` of row `row`: `count` numbers of w from `at`, `stride` from each to the next; zeros behind them. Of a range
-   * from -8 to 7 (or -128 to 127) the largest number takes the end that has one step more.
+   * Block `block` of row `row`: `count` numbers of w from `at`, `stride` from each to the next; zeros behind them. The lowest
+   * and the highest take the ends of the range, and zero stays zero.
    */
   write([row, block]: readonly [number, number], w: Float32Array, at: number, stride: number, count: number): void {
     const { bits, block: size } = this.#form;
-    const half = 2 ** (bits - 1);
+    const most = 2 ** bits - 1;
     const index = row * this.blocks + block;
-    const scale = Math.fround(extremeOf(w, at, stride, count) / -half);
+    const [low, high] = rangeOf(w, at, stride, count);
+    const scale = Math.fround((high - low) / most);
+    const factor = inverse(scale);
+    const zero = Math.round(-low * factor);
     this.scales[index] = scale;
-    const factor = scale === 0 ? 0 : 1 / scale;
+    this.#put(this.zeroPoints, row * this.#zeroPlaces + block, zero);
     for (let i = 0; i < size; i++) {
-      const value = half + (i < count ? Math.min(half - 1, Math.round((w[at + i * stride] as number) * factor)) : 0);
-      if (bits === 8) this.values[index * size + i] = value;
-      else this.#writeHalf(index * size + i, value);
+      const value = i < count ? zero + Math.round((w[at + i * stride] as number) * factor) : zero;
+      this.#put(this.values, index * size + i, Math.min(most, Math.max(0, value)));
     }
   }
 
-  #writeHalf(place: number, value: number): void {
-    this.values[place >> 1] = (this.values[place >> 1] as number) | (value << (4 * (place & 1)));
+  /** Numbers of 4 bits lie two in a byte. */
+  #put(array: Uint8Array, place: number, value: number): void {
+    if (this.#form.bits === 8) array[place] = value;
+    else array[place >> 1] = (array[place >> 1] as number) | (value << (4 * (place & 1)));
   }
 }
 
-/** The number of the largest size, with its sign. */
-function extremeOf(w: Float32Array, at: number, stride: number, count: number): number {
-  let extreme = 0;
+/** Lowest and highest number, zero among them. */
+function rangeOf(w: Float32Array, at: number, stride: number, count: number): readonly [number, number] {
+  let [low, high] = [0, 0];
   for (let i = 0; i < count; i++) {
     const value = w[at + i * stride] as number;
-    if (Math.abs(value) > Math.abs(extreme)) extreme = value;
+    if (value < low) low = value;
+    if (value > high) high = value;
   }
-  return extreme;
+  return [low, high];
 }
 
 function blocksStraight(source: MatrixSource, form: Blocks): QuantisedArrays {

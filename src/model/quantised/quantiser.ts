@@ -11,17 +11,20 @@ export interface QuantiseTask {
   /** Bytes from the start of the file. */
   readonly valuesAt: number;
   readonly scalesAt: number;
+  /** null where the form has no zero points. */
+  readonly zeroPointsAt: number | null;
 }
 
 export class Quantiser {
-  write(file: string, { entry, kind, isTransposed, valuesAt, scalesAt }: QuantiseTask): void {
+  write(file: string, { entry, kind, isTransposed, valuesAt, scalesAt, zeroPointsAt }: QuantiseTask): void {
     const [rows = 0, columns = 0] = entry.shape;
     const source = { rows, columns, read: (start: number, end: number) => readFloat32Rows(entry, start, end) };
-    const { values, scales } = quantise(source, kind, isTransposed);
+    const { values, scales, zeroPoints } = quantise(source, kind, isTransposed);
     const handle = openSync(file, "r+");
     try {
       writeAt(handle, values, valuesAt);
       writeAt(handle, scales, scalesAt);
+      if (zeroPoints && zeroPointsAt !== null) writeAt(handle, zeroPoints, zeroPointsAt);
     } finally {
       closeSync(handle);
     }

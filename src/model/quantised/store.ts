@@ -20,7 +20,7 @@ export interface Weights {
 }
 
 /** Raised whenever the same weights would give other bytes. */
-const VERSION = 3;
+const VERSION = 4;
 
 /**
  * The layers of the text and the vision tower, what their gradients need, and the head for answers. In training the head
@@ -92,6 +92,7 @@ function matricesOf(weights: Weights, kind: QuantKind, part: QuantPart) {
 export interface QuantisedEntry {
   readonly values: TensorEntry;
   readonly scales: TensorEntry;
+  readonly zeroPoints: TensorEntry | null;
 }
 
 /** The matrices of these files by the name of their weight. @throws UserError where a file is damaged */
@@ -110,7 +111,7 @@ export function openQuantised(
       const scales = tensors.get(`${weight}.scales`);
       if (!scales)
         throw new UserError(`${file}: damaged: "${weight}" has no scales; delete the file and it is made again`);
-      entries.set(weight, { values, scales });
+      entries.set(weight, { values, scales, zeroPoints: tensors.get(`${weight}.zeroPoints`) ?? null });
     }
   }
   return entries;

@@ -36,15 +36,19 @@ export async function writeInParallel(
 
 /** Where everything goes; the largest matrices first, so that no thread is left alone with one at the end. */
 function layOut(matrices: readonly MatrixToWrite[]) {
-  const scales = matrices.map(({ entry, stored }) => {
-    return { name: `${entry.name}.scales`, dtype: "F32" as const, shape: stored.scales };
-  });
-  const values = matrices.map(({ entry, stored }) => {
-    return { name: `${entry.name}.values`, dtype: stored.dtype, shape: stored.values };
-  });
-  const { header, offsets, size } = headerBytes([...scales, ...values], {}); // scales first: they stay at multiples of 4
-  const tasks = matrices.map(({ entry, kind, isTransposed }, i): QuantiseTask => {
-    return { entry, kind, isTransposed, scalesAt: offsets[i] ?? 0, valuesAt: offsets[matrices.length + i] ?? 0 };
+  const planned = (part: "scales" | "values" | "zeroPoints") =>
+    matrices.flatMap(({ entry, stored }) => {
+      const shape = stored[part];
+      const dtype = part === "scales" ? ("F32" as const) : part === "values" ? stored.dtype : ("U8" as const);
+      return shape ? [{ name: `${entry.name}.${part}`, dtype, shape }] : [];
+    });
+  const tensors = [...planned("scales"), ...planned("values"), ...planned("zeroPoints")]; // scales first: they stay at multiples of 4
+  const { header, offsets, size } = headerBytes(tensors, {});
+  const places = new Map(tensors.map(({ name }, i) => [name, offsets[i] ?? 0]));
+  const tasks = matrices.map(({ entry, kind, isTransposed }): QuantiseTask => {
+    const place = (part: string): number | null => places.get(`${entry.name}.${part}`) ?? null;
+    const [scalesAt, valuesAt] = [place("scales") ?? 0, place("values") ?? 0];
+    return { entry, kind, isTransposed, scalesAt, valuesAt, zeroPointsAt: place("zeroPoints") };
   });
   return { header, size, tasks: tasks.sort((a, b) => b.entry.byteLength - a.entry.byteLength) };
 }

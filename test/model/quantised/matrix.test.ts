@@ -2,7 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { rotationBlock } from "../../../src/graph/rotation.ts";
-import { formOf, type MatrixSource, quantise, storedShapes } from "../../../src/model/quantised/matrix.ts";
+import {
+  formOf,
+  type MatrixSource,
+  type QuantisedArrays,
+  type QuantKind,
+  quantise,
+  storedShapes,
+} from "../../../src/model/quantised/matrix.ts";
+import { required } from "../../../src/utils/errors.ts";
 import { elementCount } from "../../../src/utils/safetensors.ts";
 import {
   at,
@@ -50,7 +58,9 @@ for (const [rows, columns] of [
       assert.deepEqual(form, { kind: "rows", rotation: rotationBlock(columns) });
       const expected = roundedRows(rotated(isTransposed ? transposed(w) : w, rotationBlock(columns)), 127);
       const { values, scales } = quantise(sourceOf(w), "int8", isTransposed);
-      assert.deepEqual(storedShapes("int8", rows, columns), { dtype: "I8", values: [columns, rows], scales: [rows] });
+      assert.deepEqual(storedShapes("int8", rows, columns), {
+        ...{ dtype: "I8", values: [columns, rows], scales: [rows], zeroPoints: null },
+      });
       assert.ok(largestShare(scales, expected.scales) <= F32);
       const wanted = transposed(expected.rounded).values; // stored [in, out]
       let ties = 0;
@@ -62,34 +72,49 @@ for (const [rows, columns] of [
     });
 
 /** What stored blocks mean. */
-function meant(stored: Matrix, bits: 4 | 8, values: ArrayLike<number>, scales: ArrayLike<number>): Float64Array {
+function meant(stored: Matrix, kind: QuantKind, { values, scales, zeroPoints }: QuantisedArrays): Float64Array {
   const { rows, columns } = stored;
-  const [block, blocks] = [32, Math.ceil(columns / 32)];
-  assert.deepEqual([(values.length * 8) / bits, scales.length], [rows * blocks * block, rows * blocks]);
+  const { bits, block } = blocksOf(kind, columns);
+  const blocks = Math.ceil(columns / block);
+  const zeros = required(zeroPoints, "zero points");
+  const zeroBytes = Math.ceil((blocks * bits) / 8);
+  assert.deepEqual(
+    [values.length, scales.length, zeros.length],
+    [(rows * blocks * block * bits) / 8, rows * blocks, rows * zeroBytes],
+  );
+  const number = (array: ArrayLike<number>, place: number): number =>
+    bits === 8 ? at(array, place) : (at(array, place >> 1) >> (4 * (place & 1))) & 15;
   return Float64Array.from({ length: rows * columns }, (_, i) => {
     const [row, column] = [Math.floor(i / columns), i % columns];
-    const place = row * blocks * block + column;
-    const number = bits === 8 ? at(values, place) : (at(values, place >> 1) >> (4 * (place & 1))) & 15;
-    return (number - 2 ** (bits - 1)) * at(scales, row * blocks + Math.floor(column / block));
+    const inBlock = Math.floor(column / block);
+    const zero = number(zeros, (row * zeroBytes * 8) / bits + inBlock);
+    return (number(values, row * blocks * block + column) - zero) * at(scales, row * blocks + inBlock);
   });
 }
 
-for (const [kind, bits, columns] of [
-  ["int8", 8, 100],
-  ["int4", 4, 100],
-  ["int4", 4, 600],
+function blocksOf(kind: QuantKind, columns: number) {
+  const form = formOf(kind, columns);
+  assert.ok(form.kind === "blocks");
+  return form;
+}
+
+for (const [kind, bits, block, columns] of [
+  ["int8", 8, 16, 100],
+  ["int4", 4, 32, 100],
+  ["int4", 4, 32, 600],
 ] as const)
   for (const isTransposed of [false, true])
     test(`${kind} in blocks: 270 rows of ${columns}${isTransposed ? ", transposed" : ""}`, () => {
       const stored = randomMatrix(270, columns, "blocks");
-      stored.values.fill(0, 32, 64); // a block of zeros
+      stored.values.fill(0, 32, 64); // blocks of zeros
+      stored.values.fill(0.5, 96, 100); // a block without anything below zero
       const w = isTransposed ? transposed(stored) : stored;
-      const form = formOf(kind, columns);
-      assert.deepEqual(form, { kind: "blocks", bits, block: 32, roundsInput: kind === "int4" });
-      const { values, scales } = quantise(sourceOf(w), kind, isTransposed);
+      assert.deepEqual(formOf(kind, columns), { kind: "blocks", bits, block, roundsInput: kind === "int4" });
+      const arrays = quantise(sourceOf(w), kind, isTransposed);
       const shapes = storedShapes(kind, 270, columns);
-      assert.deepEqual([values.length, scales.length], [elementCount(shapes.values), elementCount(shapes.scales)]);
-      const got = meant(stored, bits, values, scales);
-      assert.ok(largestShare(got, roundedBlocks(stored, bits, 32).values) <= F32);
+      const sizes = [shapes.values, shapes.scales, shapes.zeroPoints ?? []].map(elementCount);
+      assert.deepEqual([arrays.values.length, arrays.scales.length, arrays.zeroPoints?.length], sizes);
+      const got = meant(stored, kind, arrays);
+      assert.ok(largestShare(got, roundedBlocks(stored, bits, block).values) <= F32);
       assert.ok(cosine(got, stored.values) > (bits === 8 ? 0.9999 : 0.99));
     });

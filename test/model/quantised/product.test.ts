@@ -33,7 +33,7 @@ const T = 9;
 /** W, or its transpose, as a graph takes it. */
 function stored(graph: Graph, w: Matrix, kind: QuantKind, isTransposed: boolean): QuantMatrix {
   const [rows, columns] = isTransposed ? [w.columns, w.rows] : [w.rows, w.columns];
-  const { values, scales } = quantise(
+  const { values, scales, zeroPoints } = quantise(
     { ...w, read: (start, end) => Float32Array.from(w.values.subarray(start * w.columns, end * w.columns)) },
     kind,
     isTransposed,
@@ -49,6 +49,7 @@ function stored(graph: Graph, w: Matrix, kind: QuantKind, isTransposed: boolean)
   return {
     values: weight("values", shapes.dtype === "I8" ? "int8" : "uint8", shapes.values, bytes(values)),
     scales: weight("scales", "float32", shapes.scales, bytes(scales)),
+    zeroPoints: zeroPoints && weight("zeroPoints", "uint8", shapes.zeroPoints ?? [], zeroPoints),
     form: formOf(kind, columns),
   };
 }

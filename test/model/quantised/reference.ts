@@ -74,15 +74,16 @@ export function roundedRows(
 
 /** What blocks of `size` numbers of each row become in `bits` bits: the numbers that they stand for. */
 export function roundedBlocks({ rows, columns, values }: Matrix, bits: number, size: number): Matrix {
-  const half = 2 ** (bits - 1);
+  const most = 2 ** bits - 1;
   const kept = values.slice();
   for (let row = 0; row < rows; row++)
     for (let start = 0; start < columns; start += size) {
       const block = kept.subarray(row * columns + start, row * columns + Math.min(columns, start + size));
-      const largest = [...block].reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);
-      const scale = Math.fround(largest / -half);
+      const low = Math.min(0, ...block);
+      const scale = Math.fround((Math.max(0, ...block) - low) / most);
+      const zero = Math.round(-low / scale);
       block.forEach((value, i) => {
-        block[i] = scale === 0 ? 0 : scale * Math.min(half - 1, Math.round(value / scale));
+        block[i] = scale === 0 ? 0 : scale * (Math.min(most, Math.max(0, zero + Math.round(value / scale))) - zero);
       });
     }
   return { rows, columns, values: kept };

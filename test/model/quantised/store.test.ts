@@ -68,11 +68,16 @@ test("every matrix of every part is in its file, as `quantise` makes it, from fl
         const tensor = required(of.tensors.get(name), name);
         const [rows = 0, columns = 0] = tensor.shape;
         const read = (start: number, end: number): Float32Array => readFloat32Rows(tensor, start, end);
-        const { values, scales } = quantise({ rows, columns, read }, "int8", suffix !== "");
+        const { values, scales, zeroPoints } = quantise({ rows, columns, read }, "int8", suffix !== "");
         const entry = required(entries.get(name), name);
         assert.deepEqual(readFloat32(entry.scales), scales, name);
         const kept = readTensorBytes(entry.values);
         assert.deepEqual(Buffer.compare(kept, new Uint8Array(values.buffer)), 0, name);
+        assert.deepEqual(
+          entry.zeroPoints && [...readTensorBytes(entry.zeroPoints)],
+          zeroPoints && [...zeroPoints],
+          name,
+        );
         assert.equal(entry.scales.offset % 4, 0);
         assert.equal(formOf("int8", columns).kind, columns < 512 ? "blocks" : "rows");
       }
