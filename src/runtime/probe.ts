@@ -6,17 +6,18 @@ import { builderOf } from "../graph/builder.ts";
 import { Graph } from "../graph/graph.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
 import { messageOf, UserError } from "../utils/errors.ts";
-import { CPU, type Device } from "./device.ts";
+import { CPU, type Device, targetOf } from "./device.ts";
 import { floats } from "./tensor.ts";
 
-async function faultOf(device: Device): Promise<string | null> {
+/** What keeps a device from computing, or null. */
+export async function faultOf(device: Device): Promise<string | null> {
   const { openSession } = await import("./session.ts"); // loads the runtime, which a run on the CPU needs only in its worker
   const graph = new Graph("probe");
   const ops = builderOf(graph);
   const x = graph.input("x", "float32", [2, 2]);
   graph.output("y", ops.matMul(x, x));
   try {
-    const session = await openSession(encodeOnnx(graph), { device });
+    const session = await openSession(encodeOnnx(graph, targetOf(device)), { device });
     const { y } = await session.run({ x: floats(Float32Array.of(1, 2, 3, 4), [2, 2]) });
     await session.release();
     return y?.data.join() === "7,10,15,22" ? null : `it computes a product wrongly ([${y?.data.join()}])`;

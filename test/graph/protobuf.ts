@@ -21,7 +21,7 @@ export function decode(bytes: Uint8Array): Fields {
   while (at < bytes.length) {
     const tag = Number(varint());
     const wire = tag & 7;
-    const value = wire === 0 ? varint() : take(wire === 2 ? Number(varint()) : 4);
+    const value = wire === 0 ? varint() : take(wire === 2 ? Number(varint()) : wire === 1 ? 8 : 4);
     const known = fields.get(tag >> 3);
     if (known) known.push(value);
     else fields.set(tag >> 3, [value]);
