@@ -37,7 +37,11 @@ export function summaryEvent(time: EventTime, summaries: readonly Summary[]): Ui
   return eventAt(time).message(5, values).encode();
 }
 
-const eventAt = ({ step, wallTime }: EventTime): Message => new Message().double(1, wallTime).int(2, step);
+/** Protobuf leaves zeros out. */
+function eventAt({ step, wallTime }: EventTime): Message {
+  const event = new Message().double(1, wallTime);
+  return step === 0 ? event : event.int(2, step);
+}
 
 function encoded(summary: Summary): Message {
   switch (summary.kind) {
