@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { Writable } from "node:stream";
 import { test } from "node:test";
+import { LiveBlock } from "../../src/utils/liveBlock.ts";
 import { createLog, type LogStream } from "../../src/utils/log.ts";
 import { editDistance, nearestName } from "../../src/utils/nearest.ts";
 import { formatDuration, shortNumber, startProgress } from "../../src/utils/progress.ts";
@@ -9,19 +9,34 @@ import { pythonDict, pythonFloat } from "../../src/utils/python.ts";
 import { formatTable, widthOf } from "../../src/utils/table.ts";
 
 /** A stream that keeps what is written to it. */
-function recorder(isTTY: boolean): { stream: LogStream; written: () => string } {
+function recorder(isTTY: boolean, columns = 120, hasColors = false): { stream: LogStream; written: () => string } {
   let text = "";
-  const stream = new Writable({
-    write: (chunk, _, done) => {
-      text += String(chunk);
-      done();
-    },
-  });
-  const noop = (): boolean => true;
-  return {
-    stream: Object.assign(stream, { isTTY, columns: 120, cursorTo: noop, clearLine: noop }),
-    written: () => text,
+  const write = (chunk: string): void => {
+    text += chunk;
   };
+  return { stream: { write, isTTY, columns, hasColors: () => hasColors }, written: () => text };
+}
+
+const visible = (written: string): string => written.replaceAll("\x1b", "␛");
+
+/** What a terminal shows in the end, line by line: it knows the few sequences that displays use. */
+function screenOf(written: string): string[] {
+  const lines = [""];
+  let [row, column] = [0, 0];
+  for (const [, up, erase, control, char] of visible(written).matchAll(
+    /␛\[(\d+)A|␛\[(J)|␛\[(\??[\d;]*[hlm])|([\s\S])/g,
+  )) {
+    if (up !== undefined) row -= Number(up);
+    else if (erase !== undefined) lines.splice(row, lines.length, (lines[row] ?? "").slice(0, column));
+    else if (char === "\r") column = 0;
+    else if (char === "\n") [row, column] = [row + 1, 0];
+    else if (control === undefined) {
+      lines[row] = `${(lines[row] ?? "").slice(0, column)}${char}${(lines[row] ?? "").slice(column + 1)}`;
+      column++;
+    }
+    while (lines.length <= row) lines.push("");
+  }
+  return lines;
 }
 
 test("the log writes lines, and under quiet only warnings", () => {
@@ -67,22 +82,123 @@ test("time left counts from where a resumed run began", () => {
   assert.equal(written(), "train 92/100 · 16 s left\n");
 });
 
-test("a terminal gets a bar, lines go above it, and it ends with a newline", () => {
-  const { stream, written } = recorder(true);
+/** A training display, its clock in the caller's hands. */
+function training(columns: number, hasColors = false) {
+  const { stream, written } = recorder(true, columns, hasColors);
+  const clock = { ms: 0 };
   const log = createLog({ quiet: false, stream });
-  const progress = startProgress({ log, title: "evaluate", total: 4 });
-  try {
-    progress.update(2, { "tokens/s": 80 });
-    log.line("user 1 is done");
-  } finally {
-    progress.stop();
+  const progress = startProgress({ log, title: "training", total: 60, now: () => clock.ms });
+  const update = (step: number): void => {
+    clock.ms = step * 500;
+    const standing = { loss: 2.5, lr: 0.0002, "grad norm": 0.875, epoch: "0.4" };
+    const speed = { "trained tokens/s": 512.34, "samples/s": 8.2, "data wait": "2 %", "peak memory": "1.31 GB" };
+    progress.update(step, {}, standing, speed);
+  };
+  return { log, progress, update, clock, written };
+}
+
+test("a terminal gets a block of lines, drawn in place; other lines go above it, and it stays when it is over", () => {
+  const { log, progress, update, written } = training(120);
+  update(12);
+  log.line("step 12: validation loss 2.0000");
+  assert.deepEqual(screenOf(written()), [
+    "step 12: validation loss 2.0000",
+    "training ██████░░░░░░░░░░░░░░░░░░░░░░░░░░ 12/60 20 % · 6 s gone · 24 s left",
+    "  loss 2.5 · lr 2e-4 · grad norm 0.875 · epoch 0.4",
+    "  512.3 trained tokens/s · 8.2 samples/s · data wait 2 % · peak memory 1.31 GB",
+  ]);
+  progress.advance(12.75);
+  update(60);
+  progress.stop();
+  progress.stop();
+  log.line("after");
+  assert.deepEqual(screenOf(written()).slice(1), [
+    "training ████████████████████████████████ 60/60 100 % · 30 s gone",
+    "  loss 2.5 · lr 2e-4 · grad norm 0.875 · epoch 0.4",
+    "  512.3 trained tokens/s · 8.2 samples/s · data wait 2 % · peak memory 1.31 GB",
+    "after",
+    "",
+  ]);
+  assert.ok(written().lastIndexOf("\x1b[?25h") > written().lastIndexOf("\x1b[?25l"), "the cursor is shown again");
+});
+
+test("a narrow terminal: what belongs together takes more lines, the bar is shorter, nothing is wider than the screen", () => {
+  const { progress, update, written } = training(34);
+  update(12);
+  progress.stop();
+  const screen = screenOf(written());
+  assert.deepEqual(screen, [
+    "training ██░░░░░░░░░░░ 12/60 20 %",
+    "  6 s gone · 24 s left",
+    "  loss 2.5 · lr 2e-4",
+    "    grad norm 0.875 · epoch 0.4",
+    "  512.3 trained tokens/s",
+    "    8.2 samples/s · data wait 2 %",
+    "    peak memory 1.31 GB",
+    "",
+  ]);
+  const tiny = training(12);
+  tiny.update(12);
+  assert.ok(
+    screenOf(tiny.written()).every((line) => line.length <= 11),
+    screenOf(tiny.written()).join("|"),
+  );
+  tiny.progress.stop();
+});
+
+test("a terminal made narrower: the lines that it broke are taken away with the others", () => {
+  const { stream, written } = recorder(true, 100);
+  const terminal = { write: stream.write, columns: 100 };
+  const block = new LiveBlock(terminal, false);
+  block.draw([[{ text: "x".repeat(90) }], [{ text: "y" }]]);
+  terminal.columns = 40; // the first line takes three rows now
+  block.clear();
+  assert.ok(written().endsWith("\r\x1b[3A\x1b[J"), JSON.stringify(written().slice(-20)));
+});
+
+test("colours only where the terminal has them: the text is the same", () => {
+  const [plain, coloured] = [training(120), training(120, true)];
+  for (const { update, progress } of [plain, coloured]) {
+    update(30);
     progress.stop();
   }
-  assert.match(written(), /evaluate ░{24} 0\/4/);
-  assert.ok(written().includes("\r\u001b[Kuser 1 is done\n"), "the bar is cleared before a line");
-  assert.match(written(), /user 1 is done\n.*evaluate █{12}░{12} 2\/4 · 80 tokens\/s/s);
-  log.line("after");
-  assert.ok(written().endsWith("\nafter\n") && !written().endsWith("\u001b[Kafter\n"));
+  assert.deepEqual(screenOf(coloured.written()), screenOf(plain.written()));
+  assert.ok(coloured.written().includes(`\x1b[32m${"█".repeat(16)}\x1b[0m`));
+  assert.doesNotMatch(visible(plain.written()), /␛\[\d*m/);
+});
+
+test("a terminal that cannot move its cursor gets plain lines", () => {
+  const { stream, written } = recorder(true);
+  const log = createLog({ quiet: false, stream, isPlain: true });
+  const progress = startProgress({ log, title: "evaluate", total: 4, now: () => 0 });
+  progress.update(2, { "tokens/s": 80 });
+  progress.stop();
+  assert.equal(written(), "evaluate 2/4 · 80 tokens/s\n");
+});
+
+test("the log file has every line, quiet or not: notes, warnings, results, and the plain lines of a display", () => {
+  for (const quiet of [false, true]) {
+    const { stream, written } = recorder(true);
+    const [kept, results]: string[][] = [[], []];
+    const log = createLog({
+      ...{ quiet, stream },
+      file: { write: (text) => void kept?.push(text) },
+      results: { write: (text) => void results?.push(text) },
+    });
+    log.line("a note");
+    log.warn("look");
+    const progress = startProgress({ log, title: "evaluate", total: 4, now: () => 0 });
+    progress.update(4, { user: 3 });
+    progress.stop();
+    log.urge("stopping");
+    log.result("a table");
+    log.record("for the file");
+    assert.deepEqual(kept, [
+      ...["a note", "warning: look", "evaluate 4/4 · user 3", "stopping", "a table", "for the file"],
+    ]);
+    assert.deepEqual(results, ["a table\n"]);
+    if (quiet) assert.equal(written(), "warning: look\nstopping\n");
+  }
 });
 
 test("quiet: no progress at all", () => {
