@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { withQuantised } from "../model/checkpoint.ts";
 import { trainsVision } from "../model/layers.ts";
+import { cacheRoots } from "../model/quantised/keptFile.ts";
 import { KINDS, type QuantKind } from "../model/quantised/matrix.ts";
 import { type QuantisedFiles, type QuantPart, quantisedFiles } from "../model/quantised/store.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
@@ -39,7 +40,8 @@ export async function inFewBits(model: Model, { kind, log, ...use }: QuantUse): 
   const shown = showing(kind, log);
   try {
     const onNote = (message: string): void => log.warn(message);
-    const quantised = await quantisedFiles(checkpoint, { kind, parts, onProgress: shown.update, onNote });
+    const roots = model.name === null ? cacheRoots(model.dir).slice(1) : cacheRoots(model.dir); // a package is not written into
+    const quantised = await quantisedFiles(checkpoint, { kind, parts, roots, onProgress: shown.update, onNote });
     return { model: { ...model, checkpoint: withQuantised(checkpoint, quantised) }, quantised };
   } finally {
     shown.stop();
