@@ -24,6 +24,7 @@ test("a run is merged whole; what was there is refused, replaced, and never mixe
   assert.deepEqual(Object.keys(whole), [
     ...["chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"],
     ...["preprocessor_config.json", "run_config.json", "tokenizer.json", "tokenizer_config.json"],
+    "video_preprocessor_config.json",
   ]);
   assert.equal(readJson(join(cwd, "merged/preprocessor_config.json")).size.longest_edge, 20480);
   assert.equal(whole["config.json"], readFileSync(join(MODEL, "config.json"), "latin1"));
@@ -66,7 +67,7 @@ test("without an adapter, and for another base: one message that names what does
     [["--adapter", golden, "--out", "x"], /names no base_model_name_or_path; name the base with --model\n$/],
     [
       ["--adapter", golden, "--out", "x", "--model", embedded],
-      /^\S+adapter_model\.safetensors: "\S+" is \[4,64\], the model calls for \[4,160\] (.|\n)*the base here is .*tiny-qwen3vl; where it is another, name it with --model\n$/,
+      /^\S+adapter_model\.safetensors: (.|\n)*"\S+lora_A\.weight" is \[4,64\], the model calls for \[4,\d+\] (.|\n)*the base here is .*tiny-qwen3vl; where it is another, name it with --model\n$/,
     ],
   ] as const) {
     const { code, stdout, stderr } = await runEntry("merge", args, cwd);
