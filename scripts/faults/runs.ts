@@ -103,14 +103,20 @@ export function emptyFolder(parent: string, name: string): string {
   return dir;
 }
 
-/** SHA-256 of every file below a folder, by its path from there. */
+/** Files that tell of times: log files, metrics.jsonl, TensorBoard's events. They differ from run to run, and nothing is read back from them. */
+const OF_THE_CLOCK = /(^|\/)(logs\/|runs\/|metrics\.jsonl$)/;
+
+/** SHA-256 of every file below a folder but those of the clock, by its path from there. */
 export async function sumsOf(dir: string): Promise<ReadonlyMap<string, string>> {
   const files = readdirSync(dir, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   const sums = new Map<string, string>();
-  for (const file of files) sums.set(file.slice(dir.length + 1), await sha256Of(file));
+  for (const file of files) {
+    const path = file.slice(dir.length + 1);
+    if (!OF_THE_CLOCK.test(path)) sums.set(path, await sha256Of(file));
+  }
   return sums;
 }
 

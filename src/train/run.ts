@@ -4,7 +4,7 @@ import type { RemoteEngine } from "../engine/start.ts";
 import { checksumFault } from "../utils/checksums.ts";
 import { Interrupted, messageOf, required, UserError } from "../utils/errors.ts";
 import { formatDuration, type Progress, startProgress } from "../utils/progress.ts";
-import { bestOf, evaluationsWithoutGain, hasEvaluation } from "./best.ts";
+import { bestOf, hasEvaluation } from "./best.ts";
 import { checkpointName, pruneCheckpoints, removeCheckpoints } from "./checkpointFolders.ts";
 import { loadCheckpoint, type RunResult } from "./checkpointReader.ts";
 import { saveCheckpoint, saveFinal } from "./checkpointStore.ts";
@@ -12,7 +12,7 @@ import { StepDisplay } from "./display.ts";
 import { evaluationFigures, stepFigures, trainedFigures } from "./journal/figures.ts";
 import { type Journal, openJournal } from "./journal/journal.ts";
 import type { RunData, RunOptions } from "./runOptions.ts";
-import { bestCheckpoint, newStanding, noteStep, type Standing, stateOf } from "./standing.ts";
+import { bestCheckpoint, newStanding, noteStep, patienceOf, type Standing, stateOf } from "./standing.ts";
 import { type StepReport, type TrainerOptions, trainSteps } from "./trainer.ts";
 import { validationLoss } from "./validation.ts";
 import { Watchdog } from "./watchdog.ts";
@@ -158,14 +158,13 @@ class Run {
   }
 
   #isOutOfPatience(): boolean {
-    const { earlyStopping, metricForBestModel: name, log } = this.#options;
+    const { metricForBestModel: name, log } = this.#options;
     const { step, history } = this.#standing;
-    if (!earlyStopping) return false;
-    const count = evaluationsWithoutGain(history, name, earlyStopping.threshold);
-    if (count < earlyStopping.patience) return false;
+    const waited = patienceOf(this.#standing, this.#options);
+    if (!waited || waited.counter < waited.patience) return false;
     const best = bestOf(history, name);
     log.line(
-      `stopped early after step ${step}: ${count} evaluations in a row without a better ${name} (${best?.metric}, step ${best?.step})`,
+      `stopped early after step ${step}: ${waited.counter} evaluations in a row without a better ${name} (${best?.metric}, step ${best?.step})`,
     );
     return true;
   }

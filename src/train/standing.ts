@@ -2,12 +2,12 @@
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { JsonObject } from "../utils/json.ts";
-import { bestOf, type MetricName } from "./best.ts";
+import { bestOf, evaluationsWithoutGain, type MetricName } from "./best.ts";
 import { checkpointName, listCheckpoints } from "./checkpointFolders.ts";
 import { stepsPerEpoch } from "./plan.ts";
 import { spikeOf } from "./spikes.ts";
 import type { StepReport, TrainerOptions } from "./trainer.ts";
-import { type TrainerState, trainerState } from "./trainerState.ts";
+import { callbacksState, type TrainerState, trainerState } from "./trainerState.ts";
 
 export interface Standing {
   /** Optimizer steps done, those that were left out among them. */
@@ -70,6 +70,7 @@ export interface StateSettings {
   readonly saveSteps: number;
   readonly evalSteps: number;
   readonly metricForBestModel: MetricName;
+  readonly earlyStopping: { readonly patience: number; readonly threshold: number } | null;
 }
 
 /** The best evaluation so far and the folder of its checkpoint, null where none was saved or it is gone. */
@@ -88,6 +89,8 @@ export function stateOf(standing: Standing, settings: StateSettings): TrainerSta
   const { step, epoch, history, tokens } = standing;
   const { trainer, saveSteps, evalSteps } = settings;
   const best = bestCheckpoint(standing, settings);
+  const patience = patienceOf(standing, settings);
+  const isOver = step >= trainer.schedule.totalSteps || (patience !== null && patience.counter >= patience.patience);
   return trainerState({
     best_global_step: best?.step ?? null,
     best_metric: best?.metric ?? null,
@@ -102,5 +105,12 @@ export function stateOf(standing: Standing, settings: StateSettings): TrainerSta
     eval_steps: evalSteps,
     train_batch_size: trainer.batchSize,
     num_input_tokens_seen: tokens,
+    stateful_callbacks: callbacksState(isOver, patience),
   });
+}
+
+/** How long nothing has got better; null where that ends no run. */
+export function patienceOf({ history }: Standing, { earlyStopping, metricForBestModel: name }: StateSettings) {
+  if (!earlyStopping) return null;
+  return { ...earlyStopping, counter: evaluationsWithoutGain(history, name, earlyStopping.threshold) };
 }

@@ -25,6 +25,8 @@ export interface TrainerState {
   readonly num_input_tokens_seen: number;
   readonly num_train_epochs: number;
   readonly save_steps: number;
+  /** What transformers' callbacks would go on from, by their names. */
+  readonly stateful_callbacks: JsonObject;
   readonly total_flos: number;
   readonly train_batch_size: number | null;
   readonly trial_name: string | null;
@@ -47,6 +49,7 @@ const DEFAULTS: TrainerState = {
   num_input_tokens_seen: 0,
   num_train_epochs: 0,
   save_steps: 500,
+  stateful_callbacks: {},
   total_flos: 0,
   train_batch_size: null,
   trial_name: null,
@@ -56,11 +59,35 @@ const DEFAULTS: TrainerState = {
 /** The state with transformers' defaults where nothing is said. */
 export const trainerState = (known: Partial<TrainerState>): TrainerState => ({ ...DEFAULTS, ...known });
 
+/** How many evaluations in a row without a gain end a run, how many there were, and by how much a gain must be one. */
+export interface Patience {
+  readonly patience: number;
+  readonly threshold: number;
+  readonly counter: number;
+}
+
+/** As transformers' TrainerControl and EarlyStoppingCallback leave them in a checkpoint. @param patience null: nothing stops early */
+export function callbacksState(isOver: boolean, patience: Patience | null): JsonObject {
+  const control = {
+    ...{ should_epoch_stop: false, should_evaluate: false, should_log: false, should_save: true },
+    should_training_stop: isOver,
+  };
+  const stopping = patience && {
+    args: { early_stopping_patience: patience.patience, early_stopping_threshold: patience.threshold },
+    attributes: { early_stopping_patience_counter: patience.counter },
+  };
+  return {
+    TrainerControl: { args: control, attributes: {} },
+    ...(stopping ? { EarlyStoppingCallback: stopping } : {}),
+  };
+}
+
 /** Our own part of the file. transformers refuses unknown fields, but keeps whatever callbacks leave here. */
 const OURS = "QwenFinetuneCursor";
 
 export const writeTrainerState = (dir: string, state: TrainerState, cursor: JsonObject | null): Promise<void> => {
-  const callbacks = cursor ? { [OURS]: { args: {}, attributes: cursor } } : {};
+  const ours = cursor ? { [OURS]: { args: {}, attributes: cursor } } : {};
+  const callbacks = { ...state.stateful_callbacks, ...ours };
   const fields = Object.entries({ ...state, stateful_callbacks: callbacks });
   return writeJson(join(dir, TRAINER_STATE), Object.fromEntries(fields.sort(([a], [b]) => (a < b ? -1 : 1))));
 };
@@ -75,7 +102,7 @@ export function readTrainerState(dir: string): { state: TrainerState; cursor: Js
   if (!Array.isArray(rows) || !rows.every(isJsonObject))
     throw new UserError(`${file}: log_history should be a list of rows`);
   const known = Object.entries(json).filter(([key]) => Object.hasOwn(DEFAULTS, key));
-  const ours = isJsonObject(callbacks) ? callbacks[OURS] : null;
+  const { [OURS]: ours, ...theirs } = isJsonObject(callbacks) ? callbacks : {};
   const cursor = isJsonObject(ours) && isJsonObject(ours.attributes) ? ours.attributes : null;
-  return { state: trainerState(Object.fromEntries(known)), cursor };
+  return { state: trainerState({ ...Object.fromEntries(known), stateful_callbacks: theirs }), cursor };
 }

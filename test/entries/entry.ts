@@ -99,11 +99,15 @@ function send(child: ChildProcess, signal: NodeJS.Signals): void {
   if (!child.kill(signal)) throw new Error(`the process had ended before it could be sent ${signal}`);
 }
 
-/** Every file below a folder, by path from there, sorted. */
+/** Files that tell of times, and so differ from run to run: they are looked at by name. */
+const OF_THE_CLOCK = /(^|\/)(logs\/|runs\/|metrics\.jsonl$)/;
+
+/** Every file below a folder but those of the clock, by path from there, sorted. */
 export const filesIn = (dir: string): string[] =>
   readdirSync(dir, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(dir.length + 1))
+    .filter((file) => !OF_THE_CLOCK.test(file))
     .sort();
 
 /** Text of every file below a folder. */

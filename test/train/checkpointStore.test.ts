@@ -25,7 +25,7 @@ import {
 } from "../../src/train/checkpointFolders.ts";
 import { type CheckpointContents, loadCheckpoint } from "../../src/train/checkpointReader.ts";
 import { type CheckpointSource, saveCheckpoint, saveFinal } from "../../src/train/checkpointStore.ts";
-import { readTrainerState, trainerState, writeTrainerState } from "../../src/train/trainerState.ts";
+import { callbacksState, readTrainerState, trainerState, writeTrainerState } from "../../src/train/trainerState.ts";
 import { float32ToBf16 } from "../../src/utils/bf16.ts";
 import { UserError } from "../../src/utils/errors.ts";
 import { readTensorBytes } from "../../src/utils/safetensors.ts";
@@ -146,16 +146,18 @@ test("a checkpoint of other parameters is refused", async () => {
 test("trainer_state.json has transformers' fields, and ours where transformers leaves them alone", async () => {
   const { expected } = readJson("test/fixtures/train/trainer_state.json");
   const dir = newFolder(scratch, "trainer-state");
-  const { stateful_callbacks: none, ...known } = expected;
-  assert.deepEqual(none, {});
+  const { stateful_callbacks: theirs, ...rest } = expected;
+  assert.deepEqual(callbacksState(false, { patience: 3, threshold: 0.25, counter: 1 }), theirs);
+  assert.deepEqual(Object.keys(callbacksState(true, null)), ["TrainerControl"]);
+  const known = { ...rest, stateful_callbacks: theirs };
   await writeTrainerState(dir, known, null);
   assert.deepEqual(readJson(join(dir, "trainer_state.json")), expected);
   assert.deepEqual(Object.keys(readJson(join(dir, "trainer_state.json"))), Object.keys(expected));
   await writeTrainerState(dir, known, { doneSteps: 2 });
   assert.deepEqual(readTrainerState(dir), { state: known, cursor: { doneSteps: 2 } });
-  const { stateful_callbacks: ours, ...rest } = readJson(join(dir, "trainer_state.json"));
-  assert.deepEqual(rest, known);
-  assert.equal(Object.keys(ours).length, 1);
+  const { stateful_callbacks: all, ...written } = readJson(join(dir, "trainer_state.json"));
+  assert.deepEqual(written, rest);
+  assert.equal(Object.keys(all).length, Object.keys(theirs).length + 1);
 });
 
 /** A run folder with three checkpoints, the newest of which is then damaged. */

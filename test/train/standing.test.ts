@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { bestCheckpoint, newStanding, noteStep, type Standing, stateOf } from "../../src/train/standing.ts";
 import type { StepReport } from "../../src/train/trainer.ts";
+import { callbacksState } from "../../src/train/trainerState.ts";
 import { newFolder, scratchFolder } from "./folders.ts";
 
 const scratch = scratchFolder("standing");
@@ -16,7 +17,7 @@ const report = (step: number, known: Partial<StepReport> = {}): StepReport => ({
 });
 
 const settings = (runDir: string) => ({
-  ...{ runDir, saveSteps: 5, evalSteps: 5, metricForBestModel: "eval_loss" as const },
+  ...{ runDir, saveSteps: 5, evalSteps: 5, metricForBestModel: "eval_loss" as const, earlyStopping: null },
   trainer: {
     ...{ rows: 10, batchSize: 1, accumulation: 1, shuffle: true, seed: 1, lossNormalization: "token" as const },
     schedule: { kind: "constant" as const, peak: 1e-3, warmupSteps: 0, totalSteps: 40 },
@@ -72,4 +73,8 @@ test("the best checkpoint: this step's own, one in the folder, the one of where 
   const state = stateOf(standing({}), settings(runDir));
   assert.deepEqual([state.best_metric, state.best_global_step, state.best_model_checkpoint], [2, 5, own]);
   assert.deepEqual([state.global_step, state.max_steps, state.num_train_epochs], [10, 40, 4]);
+  assert.deepEqual(state.stateful_callbacks, callbacksState(false, null));
+  const stopping = { ...settings(runDir), earlyStopping: { patience: 1, threshold: 0 } };
+  const stopped = callbacksState(true, { patience: 1, threshold: 0, counter: 1 });
+  assert.deepEqual(stateOf(standing({}), stopping).stateful_callbacks, stopped, "one evaluation without a gain");
 });
