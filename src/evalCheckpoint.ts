@@ -9,20 +9,17 @@ import { readTest } from "./app/splits.ts";
 import { nameOf, openTarget } from "./app/target.ts";
 import { digestOf } from "./app/trainingRun.ts";
 import { describeConfig, PIXEL_CAP, parseSavedConfig, savedEvalSettingsText } from "./config.ts";
-import { startEngine } from "./engine/start.ts";
+import { startEngines } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
-import { usableDevice } from "./runtime/probe.ts";
-import { required, UserError } from "./utils/errors.ts";
+import { usableDevices } from "./runtime/probe.ts";
 
 const ADAPTER = "adapter";
 
 export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parseSavedConfig(argv);
-  if (config.devices.length > 1)
-    throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
   const log = openLog(config, "eval_checkpoint");
   for (const line of describeConfig(config)) log.line(line);
-  const device = await usableDevice(required(config.devices[0], "device"), log.warn);
+  const devices = await usableDevices(config.devices, log.warn);
   const { dir: saved, model: stored, adapter } = await openTarget(config.path, { ...config, pixelCap: PIXEL_CAP, log });
   const users = await readTest({ ...config, log }, config.users);
   if (config.data !== null) await checkPictures([...users.values()].flat(), { log, signal });
@@ -32,7 +29,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const spec = adapter ? ({ kind: "lora", settings: adapter.settings } as const) : ({ kind: "none" } as const);
   const use = { kind: quantOfRun(saved, config.baseQuant), spec, trains: false, answers: true, log };
   const { model, quantised } = await inFewBits(stored, use);
-  const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec });
+  const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec }, devices);
   try {
     if (adapter) await thread.remote.setParameters(ADAPTER, adapter.values);
     await answerUsers(thread.remote, model, users, {

@@ -15,11 +15,11 @@ import { describeRun, fingerprint, packed, refuseUnmeasured, runOptions } from "
 import { SCORE_NAMES, samplesToScore, validationScores } from "./app/validationScores.ts";
 import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, trainSettingsText } from "./config.ts";
 import { PictureStore } from "./engine/pictures.ts";
-import { startEngine } from "./engine/start.ts";
+import { startEngines } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { trainsVision } from "./model/layers.ts";
 import { trainablesOf } from "./model/trainables.ts";
-import { usableDevice } from "./runtime/probe.ts";
+import { usableDevices } from "./runtime/probe.ts";
 import { writeArtifacts } from "./train/artifacts.ts";
 import { batchSource, oneARow } from "./train/batchSource.ts";
 import { prepareRunFolder } from "./train/checkpointFolders.ts";
@@ -27,7 +27,7 @@ import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
 import { resumeRun } from "./train/resume.ts";
 import { runTraining } from "./train/run.ts";
 import { copyRunRecord } from "./train/runRecord.ts";
-import { required, UserError } from "./utils/errors.ts";
+import { UserError } from "./utils/errors.ts";
 
 export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parseTrainConfig(argv);
@@ -35,7 +35,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const log = openLog(config, `finetune_global_${config.lora ? "lora" : "full"}`);
   for (const line of describeConfig(config)) log.line(line);
 
-  const device = await usableDevice(required(config.devices[0], "device"), log.warn);
+  const devices = await usableDevices(config.devices, log.warn);
   const stored = await openModel({ ...config, pixelCap: PIXEL_CAP, log });
   const { spec, values } = startingPoint(config, stored.checkpoint);
 
@@ -56,7 +56,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay };
   const answers = config.eval || toScore.length > 0;
   const { model, quantised } = await inFewBits(stored, { kind: config.baseQuant, spec, trains: true, answers, log });
-  const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec, training });
+  const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
   const engine = thread.remote;
   try {
     const options = {
@@ -101,11 +101,10 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
 }
 
 /** Flags that are read but whose feature is not there yet: refused, never ignored. */
-function refuseUnbuilt({ devices, gradientCheckpointing }: TrainConfig): void {
-  const faults = [
-    devices.length > 1 && `device: ${devices.length} devices were named; several are not supported yet, name one`,
-    gradientCheckpointing && "--gradient-checkpointing: not supported yet; leave it out",
-  ].filter((fault) => fault !== false);
+function refuseUnbuilt({ gradientCheckpointing }: TrainConfig): void {
+  const faults = [gradientCheckpointing && "--gradient-checkpointing: not supported yet; leave it out"].filter(
+    (fault) => fault !== false,
+  );
   if (faults.length > 0) throw new UserError(faults.join("\n"));
 }
 

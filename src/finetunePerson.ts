@@ -12,20 +12,17 @@ import { writeSummaries } from "./app/person/summaries.ts";
 import { saveSettings } from "./app/saveSettings.ts";
 import { readTest } from "./app/splits.ts";
 import { describeConfig, PIXEL_CAP, parsePersonConfig, personSettingsText } from "./config.ts";
-import { startEngine } from "./engine/start.ts";
+import { startEngines } from "./engine/start.ts";
 import { formatPersonal } from "./eval/foldSummary.ts";
-import { usableDevice } from "./runtime/probe.ts";
+import { usableDevices } from "./runtime/probe.ts";
 import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
-import { required, UserError } from "./utils/errors.ts";
 
 export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parsePersonConfig(argv);
-  if (config.devices.length > 1)
-    throw new UserError(`device: ${config.devices.length} devices were named; several are not supported yet, name one`);
   const log = openLog(config, "finetune_person");
   for (const line of describeConfig(config)) log.line(line);
 
-  const device = await usableDevice(required(config.devices[0], "device"), log.warn);
+  const devices = await usableDevices(config.devices, log.warn);
   const base = findBase({ ...config, log });
   const stored = await openModel({ ...config, ...base.limits, model: base.model, pixelCap: PIXEL_CAP, log });
   const { spec, values } = startingAgent(config, base, stored.checkpoint);
@@ -45,7 +42,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
 
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
   const training = { optimizer, maxGradNorm: config.maxGradNorm };
-  const thread = startEngine({ modelDir: model.dir, device, quantised, trainable: spec, training });
+  const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
   try {
     await saveSettings(answersDir, personSettingsText(config));
     const { saveAdapters } = config;

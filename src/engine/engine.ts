@@ -18,11 +18,12 @@ import { type Trainables, trainableShapes, trainsVision } from "../model/layers.
 import type { QuantisedFiles } from "../model/quantised/store.ts";
 import { openModelSession } from "../model/session.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import type { Collective } from "../runtime/collective.ts";
 import type { Device } from "../runtime/device.ts";
 import type { Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
-import { lossFeeds, type StepOutput } from "../train/loss.ts";
 import { DeviceReplica } from "../train/deviceReplica.ts";
+import { lossFeeds, type StepOutput } from "../train/loss.ts";
 import {
   type NamedArrays,
   Replica,
@@ -64,7 +65,8 @@ export class Engine {
   #vision: Promise<{ session: Session; trainable: readonly string[] }> | null = null;
   #generator: Promise<Generator> | null = null;
 
-  constructor(options: EngineOptions) {
+  /** @param others the engines that train the same model on other devices */
+  constructor(options: EngineOptions, others?: Collective) {
     this.#options = options;
     const opened = openCheckpoint(options.modelDir);
     const { architecture, ...checkpoint } = options.quantised ? withQuantised(opened, options.quantised) : opened;
@@ -73,14 +75,14 @@ export class Engine {
       architecture: { ...architecture, rotaryDtype: options.rotaryDtype ?? "float32" },
     };
     this.#trainables = trainablesOf(this.#checkpoint, options.trainable);
-    this.#replica = options.training ? this.#replicaOf(options.training) : null;
+    this.#replica = options.training ? this.#replicaOf(options.training, others) : null;
   }
 
   /** WebGPU's buffers can stay with the device; what CUDA computes the binding hands back to the host. */
-  #replicaOf(training: Omit<ReplicaOptions, "trainable">): Replica | DeviceReplica {
+  #replicaOf(training: Omit<ReplicaOptions, "trainable">, others?: Collective): Replica | DeviceReplica {
     const { trainable, device } = this.#options;
     if (device.kind === "webgpu") return new DeviceReplica(this.#checkpoint, { ...training, trainable }, device);
-    return new Replica(this.#checkpoint, { ...training, trainable }, device);
+    return new Replica(this.#checkpoint, { ...training, trainable }, device, others);
   }
 
   /** Opens the sessions that training needs. */
@@ -93,7 +95,8 @@ export class Engine {
     return trainableShapes(this.#checkpoint, this.#trainables);
   }
 
-  setValues(values: NamedArrays): void | Promise<void> {
+  /** @param values null in all but the first of several engines: what the first is given goes to all */
+  setValues(values: NamedArrays | null): Promise<void> {
     return this.#training().setValues(values);
   }
 
@@ -101,8 +104,14 @@ export class Engine {
     return this.#training().state();
   }
 
-  setState(state: ReplicaState): void | Promise<void> {
+  /** @param state as in `setValues` */
+  setState(state: ReplicaState | null): Promise<void> {
     return this.#training().setState(state);
+  }
+
+  /** How many calls are worked on at once: one for each device. */
+  lanes(): number {
+    return 1;
   }
 
   /** Forward and backward of one micro-batch; see Replica. */

@@ -1,4 +1,5 @@
 /** Questions to answers, a batch at a time: prompts made, generated, decoded and read. */
+import pLimit from "p-limit";
 import { encodePrompt } from "../collator.ts";
 import type { Example } from "../data/example.ts";
 import type { PictureStore } from "../engine/pictures.ts";
@@ -14,7 +15,7 @@ import type { Answer, Truth } from "./results.ts";
 
 /** What answers: a model in its thread, with one of the adapters that it holds. */
 export interface Answering {
-  readonly engine: Pick<RemoteEngine, "generate">;
+  readonly engine: Pick<RemoteEngine, "generate" | "lanes">;
   readonly processor: Processor;
   readonly pictures: PictureStore;
   /** Parameters kept by `Engine.setParameters`; null: those being trained, or the base alone where nothing is. */
@@ -35,7 +36,8 @@ export const truthOf = ({ target }: Example): Truth => ({
 });
 
 /**
- * Answers in the order of the examples, those of a batch together; the next batch's prompts are made meanwhile.
+ * Answers in the order of the examples, those of a batch together, as many batches at once as there are devices; the next
+ * batch's prompts are made meanwhile.
  * @throws Interrupted between two batches when the signal is set
  */
 export async function* answersTo(
@@ -47,17 +49,18 @@ export async function* answersTo(
   const batches = Array.from({ length: Math.ceil(examples.length / batchSize) }, (_, i) =>
     examples.slice(i * batchSize, (i + 1) * batchSize),
   );
-  const prepared = mapAhead(batches, 1, async (batch) => ({
-    batch,
-    prompts: await Promise.all(batch.map((example) => promptOf(example, answering))),
-  }));
-  for await (const { batch, prompts } of prepared) {
-    if (signal?.aborted) throw new Interrupted("stopped while answering");
-    const answers = await engine.generate(prompts, generation, parameterSet);
+  const lanes = await engine.lanes();
+  const inLane = pLimit(lanes);
+  yield* mapAhead(batches, lanes, async (batch) => {
+    const prompts = await Promise.all(batch.map((example) => promptOf(example, answering)));
+    const answers = await inLane(() => {
+      if (signal?.aborted) throw new Interrupted("stopped while answering");
+      return engine.generate(prompts, generation, parameterSet);
+    });
     const textOf = (i: number): string =>
       processor.tokenizer.decode(required(answers[i], "answer"), { skipSpecialTokens: true });
-    yield batch.map((example, i) => answerOf(example, textOf(i), parse));
-  }
+    return batch.map((example, i) => answerOf(example, textOf(i), parse));
+  });
 }
 
 /** The question of an example, its pictures' features included. */

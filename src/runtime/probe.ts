@@ -6,7 +6,7 @@ import { builderOf } from "../graph/builder.ts";
 import { Graph } from "../graph/graph.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
 import { messageOf, UserError } from "../utils/errors.ts";
-import { CPU, type Device, targetOf } from "./device.ts";
+import { CPU, type Device, deviceName, targetOf } from "./device.ts";
 import { floats } from "./tensor.ts";
 
 /** What keeps a device from computing, or null. */
@@ -33,16 +33,29 @@ function hasCudaFiles(): boolean {
 }
 
 /**
- * The device to use. A number asks for that GPU where there is one: without one, the CPU does the work and `warn` says so.
+ * The devices to use. A number asks for that GPU where there is one: those that are not usable are left out, and where none is
+ * left the CPU does the work; `warn` says so.
  * @throws UserError when a device that was asked for by name cannot be used
  */
-export async function usableDevice(device: Device, warn: (line: string) => void): Promise<Device> {
-  if (device.kind === "cpu") return device;
-  const fault = device.kind === "gpu" && !hasCudaFiles() ? "no CUDA files" : await faultOf(device);
-  if (fault === null) return device;
-  if (device.kind === "webgpu") throw new UserError(`device webgpu: not usable here: ${fault}; use cpu`);
+export async function usableDevices(devices: readonly Device[], warn: (line: string) => void): Promise<Device[]> {
+  const usable: Device[] = [];
+  const missing: string[] = [];
+  for (const device of devices) {
+    if (await isUsable(device)) usable.push(device);
+    else missing.push(deviceName(device));
+  }
+  if (missing.length === 0) return usable;
+  const instead = usable.length > 0 ? `running on GPU ${usable.map(deviceName).join(", ")}` : "running on the CPU";
   warn(
-    `GPU ${device.index}: not usable here, running on the CPU (to use one: ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js)`,
+    `GPU ${missing.join(", ")}: not usable here, ${instead} (to use one: ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js)`,
   );
-  return CPU;
+  return usable.length > 0 ? usable : [CPU];
+}
+
+async function isUsable(device: Device): Promise<boolean> {
+  if (device.kind === "cpu") return true;
+  const fault = device.kind === "gpu" && !hasCudaFiles() ? "no CUDA files" : await faultOf(device);
+  if (fault !== null && device.kind === "webgpu")
+    throw new UserError(`device webgpu: not usable here: ${fault}; use cpu`);
+  return fault === null;
 }

@@ -79,8 +79,12 @@ function revived({ name, message, stack }: PlainError): Error {
 /** A running thread and the object in it. */
 export interface Thread<T> {
   readonly remote: Remote<T>;
+  /** Resolves with the reason should the thread die of itself, at once and not only at the next call. */
+  readonly died: Promise<Error>;
   /** Ends the thread when the calls under way are done; new ones fail. */
   stop(): Promise<void>;
+  /** Waits for the thread no longer: the process may end while it still computes, and calls under way fail. */
+  abandon(): void;
 }
 
 /**
@@ -97,7 +101,12 @@ export function startThread<T extends object>(
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   let dead: Error | null = null;
   let count = 0;
+  let tell: (reason: Error) => void = () => undefined;
+  const died = new Promise<Error>((resolve) => {
+    tell = resolve;
+  });
   const die = (error: Error): void => {
+    if (!dead) tell(error);
     dead ??= error;
     for (const { reject } of waiting.values()) reject(dead);
     waiting.clear();
@@ -135,10 +144,19 @@ export function startThread<T extends object>(
         method === "then" || typeof method === "symbol" ? undefined : (...args: unknown[]) => call(method, args),
     },
   ) as Remote<T>;
+  const close = (): void => {
+    dead ??= new InternalError("a worker thread was asked for something after it was stopped");
+  };
   return {
     remote,
+    died,
+    abandon() {
+      close();
+      die(new InternalError("a worker thread was given up"));
+      worker.unref();
+    },
     async stop() {
-      dead ??= new InternalError("a worker thread was asked for something after it was stopped");
+      close();
       await Promise.allSettled(underWay); // a thread that is cut off inside native code takes the whole process with it
       await worker.terminate();
     },

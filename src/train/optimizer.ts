@@ -67,7 +67,7 @@ export function optimizerGraph(settings: Pick<AdamWSettings, "betas" | "epsilon"
 /** Values, gradients and moments of the trainable parameters, side by side in the same order. */
 export interface FlatState {
   readonly values: Float32Array;
-  readonly gradients: Float32Array;
+  readonly gradients: Float32Array | Float64Array;
   readonly expAvg: Float32Array;
   readonly expAvgSq: Float32Array;
 }
@@ -108,13 +108,13 @@ export async function adamw(
   for (const name of SCALARS) feeds[name] = floats(Float32Array.of(scalars[name]), []);
   for (let start = range.start; start < range.end; start += CHUNK) {
     const end = Math.min(start + CHUNK, range.end);
-    const part = (values: Float32Array): HostTensor => floats(values.subarray(start, end), [end - start]);
+    const part = (values: Float32Array): HostTensor => floats(values, [end - start]);
     const out = await session.run({
       ...feeds,
-      parameter: part(state.values),
-      gradient: part(state.gradients),
-      exp_avg: part(state.expAvg),
-      exp_avg_sq: part(state.expAvgSq),
+      parameter: part(state.values.subarray(start, end)),
+      gradient: part(Float32Array.from(state.gradients.subarray(start, end))),
+      exp_avg: part(state.expAvg.subarray(start, end)),
+      exp_avg_sq: part(state.expAvgSq.subarray(start, end)),
     });
     state.values.set(out.parameter_out?.data as Float32Array, start);
     state.expAvg.set(out.exp_avg_out?.data as Float32Array, start);
@@ -123,7 +123,7 @@ export async function adamw(
 }
 
 /** Euclidean norm, summed in double. */
-export function norm(values: Float32Array): number {
+export function norm(values: Float32Array | Float64Array): number {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2;
   return Math.sqrt(sum);

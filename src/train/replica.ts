@@ -8,6 +8,7 @@ import { evalGraph, gradientName, type ModelGraph, trainingGraph } from "../mode
 import { trainableShapes } from "../model/layers.ts";
 import { openModelSession } from "../model/session.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import { ALONE, type Collective } from "../runtime/collective.ts";
 import type { Device } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
@@ -56,25 +57,30 @@ interface OpenModel extends Pick<ModelGraph, "trainable"> {
 
 export class Replica {
   readonly layout: Layout;
-  readonly #state: FlatState;
+  /** Gradients are summed in double, so that it does not show in which order, and on which device, micro-batches were added. */
+  readonly #state: FlatState & { readonly gradients: Float64Array };
   /** Side by side as the values. */
   readonly #average: Float32Array | null;
   readonly #slots: ReadonlyMap<string, Layout["slots"][number]>;
   readonly #checkpoint: Checkpoint;
   readonly #options: ReplicaOptions;
   readonly #device: Device;
+  readonly #others: Collective;
   #training: Promise<OpenModel> | null = null;
   #evaluation: Promise<OpenModel> | null = null;
   #optimizer: Promise<Session> | null = null;
 
-  constructor(checkpoint: Checkpoint, options: ReplicaOptions, device: Device) {
+  /** @param others the replicas of the same run: all start from rank 0's state and follow the same gradients */
+  constructor(checkpoint: Checkpoint, options: ReplicaOptions, device: Device, others: Collective = ALONE) {
     this.#checkpoint = checkpoint;
     this.#options = options;
     this.#device = device;
+    this.#others = others;
     const trainables = trainablesOf(checkpoint, options.trainable);
     this.layout = layoutOf(trainableShapes(checkpoint, trainables));
     const empty = (): Float32Array => new Float32Array(this.layout.size);
-    this.#state = { values: empty(), gradients: empty(), expAvg: empty(), expAvgSq: empty() };
+    const gradients = new Float64Array(this.layout.size);
+    this.#state = { values: empty(), gradients, expAvg: empty(), expAvgSq: empty() };
     this.#slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
     for (const name of trainables.full) this.#readWeight(name);
     this.#average = options.emaDecay ? this.#state.values.slice() : null;
@@ -85,9 +91,10 @@ export class Replica {
     await this.#trainingModel();
   }
 
-  /** An average begins anew. */
-  setValues(values: NamedArrays): void {
-    this.#state.values.set(flatten(this.layout, values));
+  /** An average begins anew. @param values null where they come from rank 0 */
+  async setValues(values: NamedArrays | null): Promise<void> {
+    if (values) this.#state.values.set(flatten(this.layout, values));
+    await this.#others.broadcast(this.#state.values);
     this.#average?.set(this.#state.values);
   }
 
@@ -102,11 +109,16 @@ export class Replica {
     };
   }
 
-  setState({ values, average = null, expAvg, expAvgSq }: ReplicaState): void {
-    this.setValues(values);
-    if (average) this.#average?.set(flatten(this.layout, average));
-    this.#state.expAvg.set(flatten(this.layout, expAvg));
-    this.#state.expAvgSq.set(flatten(this.layout, expAvgSq));
+  /** @param state null where it comes from rank 0 */
+  async setState(state: ReplicaState | null): Promise<void> {
+    await this.setValues(state?.values ?? null);
+    if (state?.average) this.#average?.set(flatten(this.layout, state.average));
+    if (state) {
+      this.#state.expAvg.set(flatten(this.layout, state.expAvg));
+      this.#state.expAvgSq.set(flatten(this.layout, state.expAvgSq));
+    }
+    for (const flat of [this.#average, this.#state.expAvg, this.#state.expAvgSq])
+      if (flat) await this.#others.broadcast(flat);
   }
 
   /** What the run would save now, as graph inputs: the average where one is kept. */
@@ -147,13 +159,16 @@ export class Replica {
   }
 
   /**
-   * Follows the accumulated gradient and forgets it.
+   * Follows the gradient that all replicas have accumulated together, and forgets it.
    * @returns the gradient's norm before clipping
    */
   async update({ total, learningRate, otherRates = {}, step }: StepChange): Promise<number> {
     const { optimizer, maxGradNorm, emaDecay } = this.#options;
-    this.#optimizer ??= openSession(encodeOnnx(optimizerGraph(optimizer)), { device: { kind: "cpu" } });
+    this.#optimizer ??= openSession(encodeOnnx(optimizerGraph(optimizer)), {
+      device: { ...this.#device, kind: "cpu" },
+    });
     const session = await this.#optimizer;
+    await this.#others.sum(this.#state.gradients);
     const gradNorm = norm(this.#state.gradients) / total;
     if (Number.isFinite(gradNorm)) {
       const gradientScale = clipFactor(gradNorm, maxGradNorm) / total;
@@ -173,11 +188,11 @@ export class Replica {
     this.#state.gradients.fill(0);
   }
 
-  /** Accumulated gradients by name (views), divided by `total`. */
+  /** What this replica has accumulated by name, divided by `total`. */
   gradients(total: number): NamedArrays {
     return named(
       this.layout,
-      this.#state.gradients.map((value) => value / total),
+      Float32Array.from(this.#state.gradients, (value) => value / total),
     );
   }
 
@@ -227,7 +242,7 @@ function follow(average: Float32Array, values: Float32Array, rate: number): void
  */
 export const emaRate = (decay: number, n: number): number => 1 - Math.min(decay, (1 + n) / (10 + n));
 
-function addTo(flat: Float32Array, start: number, part: Float32Array, weight: number): void {
+function addTo(flat: Float64Array, start: number, part: Float32Array, weight: number): void {
   for (let i = 0; i < part.length; i++) flat[start + i] = (flat[start + i] as number) + weight * (part[i] as number);
 }
 

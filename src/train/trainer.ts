@@ -2,7 +2,7 @@
 import type { EngineBatch } from "../engine/engine.ts";
 import type { RemoteEngine } from "../engine/start.ts";
 import { mapAhead } from "../utils/ahead.ts";
-import { Interrupted, UserError } from "../utils/errors.ts";
+import { Interrupted, required, UserError } from "../utils/errors.ts";
 import { type LossNormalization, normalizations, normalizedLoss, type StepOutput, scoredTokens } from "./loss.ts";
 import { dropoutSeed, type PlanOptions, planSteps, type StepPlan } from "./plan.ts";
 import { type Rates, ratesAt } from "./rates.ts";
@@ -55,6 +55,7 @@ export interface StepReport {
   readonly waitShare: number;
 }
 
+/** Batches that are made ready while others are computed, for each device. */
 const BATCHES_AHEAD = 2;
 
 interface Item {
@@ -85,15 +86,16 @@ export async function* trainSteps(
   doneSteps = 0,
   skippedSteps = 0,
 ): AsyncGenerator<StepReport> {
+  const lanes = await engine.lanes();
   const ready = mapAhead(
     itemsOf(options, doneSteps),
-    BATCHES_AHEAD,
+    BATCHES_AHEAD * lanes,
     async ({ plan, microBatch, indices }): Promise<Item> => ({ plan, microBatch, batch: await source(indices) }),
   );
   try {
     let skipped = skippedSteps;
     let inARow = 0;
-    for await (const under of stepsOf(engine, ready, options)) {
+    for await (const under of stepsOf(engine, ready, options, lanes)) {
       const report = await finish(engine, under, under.plan.step - skipped, options);
       inARow = report.fault === null ? 0 : inARow + 1;
       if (report.fault !== null) skipped++;
@@ -133,19 +135,38 @@ async function* stepsOf(
   engine: RemoteEngine,
   ready: AsyncGenerator<Item>,
   options: TrainerOptions,
+  lanes: number,
 ): AsyncGenerator<GatheredStep> {
   const clock = { start: performance.now(), waited: 0 };
+  const running: Running[] = [];
   let step = NOTHING_YET;
   for (let next = await timed(clock, () => ready.next()); !next.done; next = await timed(clock, () => ready.next())) {
     const { plan, microBatch } = next.value;
     if (options.signal?.aborted) throw new Interrupted(`stopped before step ${plan.step} was done`);
-    step = await gathered(engine, step, next.value, options);
-    options.onMicroBatch?.({ step: plan.step, done: microBatch + 1, of: plan.microBatches.length });
-    if (microBatch + 1 < plan.microBatches.length) continue;
+    running.push(begun(engine, step, next.value, options));
+    const isLast = microBatch + 1 === plan.microBatches.length;
+    while (running.length >= (isLast ? 1 : atOnce(lanes))) step = await gathered(step, running.shift(), options);
+    if (!isLast) continue;
     yield { plan, ...step, clock };
     step = NOTHING_YET;
     Object.assign(clock, { start: performance.now(), waited: 0 });
   }
+}
+
+/** Micro-batches under way; of several devices each has its next at hand, so that a long one elsewhere does not keep it waiting. */
+const atOnce = (lanes: number): number => (lanes === 1 ? 1 : 2 * lanes);
+
+/** A micro-batch under way. */
+interface Running {
+  readonly item: Item;
+  /** Null where the step has a fault already, after which nothing more of it is begun. */
+  readonly output: Promise<StepOutput> | null;
+}
+
+function begun(engine: RemoteEngine, { fault }: typeof NOTHING_YET, item: Item, options: TrainerOptions): Running {
+  const output = fault === null ? accumulate(engine, item, options) : null;
+  output?.catch(() => undefined); // it is awaited in its turn: until then, its failure is not an unhandled one
+  return { item, output };
 }
 
 async function timed<T>(clock: { waited: number }, wait: () => Promise<T>): Promise<T> {
@@ -155,20 +176,21 @@ async function timed<T>(clock: { waited: number }, wait: () => Promise<T>): Prom
   return value;
 }
 
-/** The step with one more micro-batch. After a fault nothing more of it is computed. */
+/** The step with one more micro-batch. What was under way when an earlier one failed does not count. */
 async function gathered(
-  engine: RemoteEngine,
   { outputs, ids, tokens, fault }: typeof NOTHING_YET,
-  item: Item,
+  running: Running | undefined,
   options: TrainerOptions,
 ): Promise<typeof NOTHING_YET> {
-  const { batch, plan } = item;
+  const { item, output: underWay } = required(running, "micro-batch under way");
+  const { batch, plan, microBatch } = item;
   const seen = {
     ids: [...ids, ...batch.ids],
     tokens: tokens + batch.segmentIds.reduce((count, segment) => count + Number(segment >= 0), 0),
   };
-  if (fault !== null) return { outputs, fault, ...seen };
-  const output = await accumulate(engine, item, options);
+  const output = await underWay;
+  options.onMicroBatch?.({ step: plan.step, done: microBatch + 1, of: plan.microBatches.length });
+  if (fault !== null || output === null) return { outputs, fault, ...seen };
   if (Number.isFinite(output.lossSum)) return { outputs: [...outputs, output], fault, ...seen };
   return {
     outputs,

@@ -29,6 +29,7 @@ await engine.setParameters("doubled", new Map([...adapterOf(tiny)].map(([name, v
 const asked: { ids: string[]; set: string | null }[] = [];
 const answering = (parameterSet: string | null): Answering => ({
   engine: {
+    lanes: async () => 1,
     generate: async (prompts, settings, set) => {
       asked.push({ ids: prompts.map(({ id }) => id), set });
       return engine.generate(prompts, settings, set);
@@ -71,6 +72,7 @@ test("broken off between two batches, the answers so far stay, and the rest is a
   const stopping: Answering = {
     ...slow,
     engine: {
+      lanes: async () => 1,
       generate: (...args) => {
         controller.abort();
         return slow.engine.generate(...args);
