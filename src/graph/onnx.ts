@@ -36,6 +36,8 @@ function rawData(data: readonly number[], dtype: DType): Uint8Array {
       return bytes(Int32Array.from(data));
     case "uint32":
       return bytes(Uint32Array.from(data));
+    case "int8":
+      return bytes(Int8Array.from(data));
     case "uint8":
     case "bool":
       return Uint8Array.from(data);

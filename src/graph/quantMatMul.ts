@@ -1,13 +1,12 @@
 /**
  * Products with frozen weights in few bits. By rows: each row of x is rotated, divided by its largest number and rounded to 8
  * bits, so that the whole product is one of whole numbers (on CPUs with VNNI over three times as fast as in float32), read
- * from the mapped file. By blocks: MatMulNBits, whose fast kernels round x block by block and keep packed weights in memory.
+ * from the mapped file. CPUs without VNNI add pairs of products in 16 bits, which holds them only if x has 7. By blocks: MatMulNBits, whose fast kernels round x block by block and keep packed weights in memory.
  */
 import type { QuantForm } from "./ops.ts";
 import { Rotation } from "./rotation.ts";
 import { int64s, type Lowering, MICROSOFT, type Writer } from "./writer.ts";
 
-const HALF = 128; // the zero point of rounded rows
 const LEAST_SCALE = 1e-30; // of a row of zeros
 
 export const quantMatMul: Lowering<"QuantMatMul"> = (
@@ -24,32 +23,39 @@ export const quantMatMul: Lowering<"QuantMatMul"> = (
     w.node("MatMulNBits", [x, values, scales, zeroPoints], outputs, attributes, MICROSOFT);
     return;
   }
-  const { rounded, scale } = roundedRows(w, x, columns, form.rotation);
-  const product = w.value("MatMulIntegerToFloat", [rounded, values, one(w), scales, half(w)], {}, MICROSOFT);
+  const { rounded, scale, zeroPoint } = roundedRows(w, x, columns, form);
+  const product = w.value("MatMulIntegerToFloat", [rounded, values, one(w), scales, zeroPoint], {}, MICROSOFT);
   w.node("Mul", [product, scale], outputs);
 };
 
 const one = (w: Writer): string => w.constant([1], [], "float32");
-const half = (w: Writer): string => w.constant([HALF], [], "uint8");
 
-/** x in 8 bits, and the scale of each row [rows, 1]. Layers that read the same x share it. */
+interface RoundedRows {
+  readonly rounded: string; // uint8 [rows, columns]
+  readonly scale: string; // [rows, 1]
+  readonly zeroPoint: string; // uint8 []
+}
+
+/** x in 8 or 7 bits. Layers that read the same x share it. */
 function roundedRows(
   w: Writer,
   x: string,
   columns: number,
-  rotation: number,
-): { readonly rounded: string; readonly scale: string } {
+  { rotation, inputBits }: Extract<QuantForm, { kind: "rows" }>,
+): RoundedRows {
+  const half = 2 ** (inputBits - 1);
+  const zeroPoint = w.constant([half], [], "uint8");
   const rotated = w.once(`rotated ${rotation} ${x}`, () => inBlocks(w, x, columns, rotation));
   const scale = w.once(`scale ${rotation} ${x}`, () => {
     const largest = w.value("ReduceMax", [w.value("Abs", [rotated]), int64s(w, [1])], { keepdims: 0 });
-    const scaled = w.value("Mul", [largest, w.constant([1 / (HALF - 1)], [], "float32")]);
+    const scaled = w.value("Mul", [largest, w.constant([1 / (half - 1)], [], "float32")]);
     return w.value("Max", [scaled, w.constant([LEAST_SCALE], [], "float32")]);
   });
   const rounded = w.once(`rounded ${rotation} ${x}`, () => {
-    const zeroPoints = w.value("Expand", [half(w), w.value("Shape", [scale])]);
+    const zeroPoints = w.value("Expand", [zeroPoint, w.value("Shape", [scale])]);
     return w.value("QuantizeLinear", [rotated, scale, zeroPoints], { axis: 0 });
   });
-  return { rounded, scale: w.once(`column ${scale}`, () => w.value("Unsqueeze", [scale, int64s(w, [1])])) };
+  return { rounded, scale: w.once(`column ${scale}`, () => w.value("Unsqueeze", [scale, int64s(w, [1])])), zeroPoint };
 }
 
 function inBlocks(w: Writer, x: string, columns: number, rotation: number): string {

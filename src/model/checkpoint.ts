@@ -1,6 +1,7 @@
 /** The weights of a Hugging Face checkpoint folder: which tensor lies where, in one safetensors file or many. */
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
+import type { InputBits } from "../graph/ops.ts";
 import { UserError } from "../utils/errors.ts";
 import { isJsonObject, kindOf, readJsonObject } from "../utils/json.ts";
 import { elementCount, readHeader, type TensorEntry } from "../utils/safetensors.ts";
@@ -23,6 +24,7 @@ export interface Checkpoint {
 /** By the name of the weight [out, in]. */
 export interface QuantisedWeights {
   readonly kind: QuantKind;
+  readonly inputBits: InputBits;
   readonly weights: ReadonlyMap<string, QuantisedEntry>;
   /** Transposed, for gradients; absent where nothing is differentiated. */
   readonly transposed: ReadonlyMap<string, QuantisedEntry>;
@@ -36,6 +38,7 @@ export function withQuantised(checkpoint: Checkpoint, files: QuantisedFiles): Ch
   });
   const quantised = {
     kind: files.kind,
+    inputBits: files.inputBits,
     weights: openQuantised(files, ""),
     transposed: openQuantised(files, ".transposed"),
   };

@@ -184,9 +184,10 @@ export class LayerBuilder {
     const entry = quantised?.weights.get(name);
     if (!quantised || !entry || (name === headWeight(this.architecture) && this.mode !== "answer")) return null;
     const [out = 0, columns = 0] = required(tensors.get(name), name).shape;
-    const matrix = this.#fewBits(entry, formOf(quantised.kind, columns), name);
+    const { kind, inputBits } = quantised;
+    const matrix = this.#fewBits(entry, formOf(kind, columns, inputBits), name);
     const transposed = this.mode === "train" ? quantised.transposed.get(name) : undefined;
-    const backward = transposed ? this.#fewBits(transposed, formOf(quantised.kind, out), `${name}.transposed`) : null;
+    const backward = transposed ? this.#fewBits(transposed, formOf(kind, out, inputBits), `${name}.transposed`) : null;
     return { matrix, backward, out };
   }
 

@@ -1,5 +1,5 @@
 /** A matrix in few bits, worked out block of rows by block of rows, so that even a head of 300 million numbers fits. */
-import type { QuantForm } from "../../graph/ops.ts";
+import type { InputBits, QuantForm } from "../../graph/ops.ts";
 import { Rotation, rotationBlock } from "../../graph/rotation.ts";
 import { quantShapes } from "../../graph/shapes.ts";
 
@@ -25,11 +25,11 @@ const BLOCK = { int8: 16, int4: 32 } as const;
 /** Rows shorter than this are few operations and lose most by rounding: in int8 only their weights are rounded, in blocks. */
 const SHORT_ROW = 512;
 
-/** The form of a matrix [out, in]. */
-export function formOf(kind: QuantKind, columns: number): QuantForm {
+/** The form of a matrix [out, in]. What is stored does not depend on the other factor's bits. */
+export function formOf(kind: QuantKind, columns: number, inputBits: InputBits = 8): QuantForm {
   if (kind === "int4") return { kind: "blocks", bits: 4, block: BLOCK.int4, roundsInput: true };
   if (columns < SHORT_ROW) return { kind: "blocks", bits: 8, block: BLOCK.int8, roundsInput: false };
-  return { kind: "rows", rotation: rotationBlock(columns) };
+  return { kind: "rows", rotation: rotationBlock(columns), inputBits };
 }
 
 /** What is stored of a matrix [out, in]. */

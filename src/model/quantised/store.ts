@@ -3,11 +3,13 @@
  * of the model that graphs ask for, which the runtime maps: beside the checkpoint, or where that cannot be written in the
  * user's cache.
  */
+import type { InputBits } from "../../graph/ops.ts";
 import { UserError } from "../../utils/errors.ts";
 import { readHeader, type TensorEntry } from "../../utils/safetensors.ts";
 import type { Architecture } from "../architecture.ts";
 import { headWeight, isVision, linearModules } from "../parameters.ts";
 import { contentKey } from "./contentKey.ts";
+import { exactInputBits } from "./inputBits.ts";
 import { cacheRoots, findWhole, makeOnce } from "./keptFile.ts";
 import { type QuantKind, storedShapes } from "./matrix.ts";
 import { writeInParallel } from "./writeFile.ts";
@@ -32,6 +34,8 @@ export type QuantPart = (typeof PARTS)[number];
 /** Plain data: it crosses threads. */
 export interface QuantisedFiles {
   readonly kind: QuantKind;
+  /** What this machine multiplies exactly. */
+  readonly inputBits: InputBits;
   readonly files: { readonly [part in QuantPart]?: string };
 }
 
@@ -75,7 +79,7 @@ export async function quantisedFiles(weights: Weights, options: QuantiseOptions)
           }),
       }));
   }
-  return { kind, files };
+  return { kind, inputBits: await exactInputBits(), files };
 }
 
 /** Matrices to be kept, with the shapes of what is written for them. */
@@ -97,7 +101,7 @@ export interface QuantisedEntry {
 
 /** The matrices of these files by the name of their weight. @throws UserError where a file is damaged */
 export function openQuantised(
-  { files }: QuantisedFiles,
+  { files }: Pick<QuantisedFiles, "files">,
   suffix: "" | ".transposed",
 ): ReadonlyMap<string, QuantisedEntry> {
   const entries = new Map<string, QuantisedEntry>();

@@ -55,7 +55,7 @@ for (const [rows, columns] of [
     test(`int8 by rows: [${rows}, ${columns}]${isTransposed ? ", transposed" : ""}`, () => {
       const w = isTransposed ? randomMatrix(columns, rows, "w") : randomMatrix(rows, columns, "w");
       const form = formOf("int8", columns);
-      assert.deepEqual(form, { kind: "rows", rotation: rotationBlock(columns) });
+      assert.deepEqual(form, { kind: "rows", rotation: rotationBlock(columns), inputBits: 8 });
       const expected = roundedRows(rotated(isTransposed ? transposed(w) : w, rotationBlock(columns)), 127);
       const { values, scales } = quantise(sourceOf(w), "int8", isTransposed);
       assert.deepEqual(storedShapes("int8", rows, columns), {

@@ -59,7 +59,7 @@ test("every matrix of every part is in its file, as `quantise` makes it, from fl
   for (const of of [checkpoint, sharded]) {
     const { files } = await make([newFolder(scratch, `all-${of === sharded}`)], PARTS, of);
     for (const suffix of ["", ".transposed"] as const) {
-      const entries = openQuantised({ kind: "int8", files }, suffix);
+      const entries = openQuantised({ files }, suffix);
       const names = PARTS.filter((part) => part.endsWith(".transposed") === (suffix !== "")).flatMap((part) =>
         quantisedNames(of, part),
       );
@@ -205,7 +205,7 @@ test("the first place that can be written is taken; where there is none, that is
 
 test("graphs name the checkpoint's files and these relative to one folder above both", async () => {
   const { files } = await make([newFolder(scratch, "above")]);
-  const both = withQuantised(checkpoint, { kind: "int8", files });
+  const both = withQuantised(checkpoint, { kind: "int8", inputBits: 8, files });
   const above = weightsDir(both);
   assert.ok(isAbsolute(above));
   for (const { file } of [...both.tensors.values()]) assert.ok(!relative(above, file).startsWith(".."), file);
