@@ -152,6 +152,7 @@ const special: Readonly<Record<Target, Partial<Lowerings>>> = {
   cpu: {},
   webgpu: webgpuLowerings,
   cuda: cudaLowerings,
+  "cuda-imitated": cudaLowerings,
 };
 
 /** Writes one node. `inputs` and `outputs` are the ONNX names of the node's values. */

@@ -3,10 +3,10 @@ import type { DType, NodeOf } from "./graph.ts";
 import type { Op } from "./ops.ts";
 
 /**
- * Whose kernels the nodes are chosen for: `cpu` is standard ONNX and com.microsoft as the CPU runs it fastest; `webgpu` and
- * `cuda` are told apart in webgpu.ts and cuda.ts.
+ * Whose kernels the nodes are chosen for: `cpu` is standard ONNX and com.microsoft as the CPU runs it fastest; what
+ * differs for `webgpu` and `cuda` stands in webgpu.ts and cuda.ts.
  */
-export type Target = "cpu" | "webgpu" | "cuda";
+export type Target = "cpu" | "webgpu" | "cuda" | "cuda-imitated";
 
 export type Attribute = number | string | readonly number[] | { readonly float: number };
 
