@@ -8,7 +8,7 @@ import type { RemoteEngine } from "../src/engine/start.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
 import type { TrainableSpec } from "../src/model/trainables.ts";
 import { loadProcessor, type Processor } from "../src/processor.ts";
-import { CPU } from "../src/runtime/device.ts";
+import { CPU, type Device } from "../src/runtime/device.ts";
 import { ADAMW_DEFAULTS } from "../src/train/optimizer.ts";
 import type { NamedArrays } from "../src/train/replica.ts";
 import type { BatchSource } from "../src/train/trainer.ts";
@@ -49,6 +49,7 @@ const opened: Engine[] = [];
 after(() => Promise.all(opened.map((engine) => engine.release())));
 
 interface EngineChoices {
+  readonly device?: Device;
   readonly isTraining?: boolean;
   readonly weightDecay?: number;
   readonly emaDecay?: number | null;
@@ -58,12 +59,12 @@ interface EngineChoices {
 export function openEngine(
   { dir }: Tiny,
   trainable: TrainableSpec,
-  { isTraining = true, weightDecay = 0, emaDecay = null }: EngineChoices = {},
+  { device = CPU, isTraining = true, weightDecay = 0, emaDecay = null }: EngineChoices = {},
 ): RemoteEngine {
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay };
   const engine = new Engine({
     modelDir: `${dir}/model`,
-    device: CPU,
+    device,
     trainable,
     ...(isTraining ? { training: { optimizer, maxGradNorm: 1, emaDecay } } : {}),
   });

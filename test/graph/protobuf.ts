@@ -46,6 +46,10 @@ export function readModel(bytes: Uint8Array) {
       inputs: texts(node, 1),
       outputs: texts(node, 2),
       attributes: messages(node, 5).flatMap((attribute) => texts(attribute, 1)),
+      to: messages(node, 5)
+        .find((attribute) => texts(attribute, 1)[0] === "to")
+        ?.get(3)
+        ?.map(Number)[0],
     })),
     initializers: messages(graph, 5).map((tensor) => ({
       name: texts(tensor, 8)[0] ?? "",
