@@ -8,6 +8,7 @@ import { saveSettings } from "./app/saveSettings.ts";
 import { readTest } from "./app/splits.ts";
 import { nameOf, openTarget } from "./app/target.ts";
 import { digestOf } from "./app/trainingRun.ts";
+import { pictureStore, tellPictures } from "./app/visionCache.ts";
 import { describeConfig, PIXEL_CAP, parseSavedConfig, savedEvalSettingsText } from "./config.ts";
 import { startEngines } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
@@ -32,14 +33,18 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec }, devices);
   try {
     if (adapter) await thread.remote.setParameters(ADAPTER, adapter.values);
+    const parameterSet = adapter && ADAPTER;
+    const pictures = pictureStore(thread.remote, { ...config, model, spec, device: devices[0], log, parameterSet });
     await answerUsers(thread.remote, model, users, {
       ...config,
       dir,
       weights: { base: checkpointIdentity(model.checkpoint), trained: adapter && digestOf(adapter.values) },
-      parameterSet: adapter && ADAPTER,
+      parameterSet,
+      pictures,
       log,
       signal,
     });
+    tellPictures(pictures, log);
   } finally {
     await thread.stop();
   }

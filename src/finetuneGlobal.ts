@@ -13,8 +13,8 @@ import { readSplits, refuseOverlap, testUsers } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
 import { describeRun, fingerprint, packed, refuseUnmeasured, runOptions } from "./app/trainingRun.ts";
 import { SCORE_NAMES, samplesToScore, validationScores } from "./app/validationScores.ts";
+import { pictureStore, tellPictures } from "./app/visionCache.ts";
 import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, trainSettingsText } from "./config.ts";
-import { PictureStore } from "./engine/pictures.ts";
 import { startEngines } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { trainsVision } from "./model/layers.ts";
@@ -73,19 +73,15 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
     const { imageTokenId, videoTokenId, padTokenId, vision } = model.processor;
     const batching = {
       ...{ imageTokenId, videoTokenId, padTokenId, mergeSize: vision.mergeSize },
-      pictures: new PictureStore(engine, vision),
+      pictures: pictureStore(engine, { ...config, model, spec, device: devices[0], log }),
       trainsVision: trainsVision(trainablesOf(model.checkpoint, spec)),
     };
     const batches = { train: batchSource(rows, batching), validation: batchSource(oneARow(validation), batching) };
-    const scoring = {
-      engine,
-      model,
-      settings: config,
-      pictures: batching.trainsVision ? null : batching.pictures,
-      signal,
-    };
+    const frozen = batching.trainsVision ? null : batching.pictures;
+    const scoring = { engine, model, settings: config, pictures: frozen, signal };
     const scores = toScore.length === 0 ? null : () => validationScores(toScore, scoring);
     await runTraining(engine, { ...batches, validationExamples: validation.length, scores }, options, resumed);
+    if (frozen) tellPictures(frozen, log);
     await engine.releaseTraining();
     if (spec.kind === "lora") await testSavedAdapter(config.checkpointDir, engine, { model, log });
     log.line(`saved in ${config.checkpointDir}`);
@@ -94,7 +90,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
     if (!test) return;
     const weights = { base: checkpointIdentity(model.checkpoint), trained: await fingerprint(engine) };
     const dir = join(config.out, "global_agent", "test");
-    await answerUsers(engine, model, test, { ...config, dir, weights, log, signal });
+    await answerUsers(engine, model, test, { ...config, dir, weights, pictures: frozen, log, signal });
   } finally {
     await thread.stop();
   }

@@ -11,6 +11,7 @@ import { standings } from "./app/person/standing.ts";
 import { writeSummaries } from "./app/person/summaries.ts";
 import { saveSettings } from "./app/saveSettings.ts";
 import { readTest } from "./app/splits.ts";
+import { pictureStore, tellPictures } from "./app/visionCache.ts";
 import { describeConfig, PIXEL_CAP, parsePersonConfig, personSettingsText } from "./config.ts";
 import { startEngines } from "./engine/start.ts";
 import { formatPersonal } from "./eval/foldSummary.ts";
@@ -46,8 +47,11 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   try {
     await saveSettings(answersDir, personSettingsText(config));
     const { saveAdapters } = config;
-    const fitting = { engine: thread.remote, model, spec, start: values, answering: data, saveAdapters, log, signal };
+    const engine = thread.remote;
+    const pictures = pictureStore(engine, { ...config, model, spec, device: devices[0], log });
+    const fitting = { engine, model, spec, pictures, start: values, answering: data, saveAdapters, log, signal };
     const summary = await writeSummaries(answersDir, fitAgents(agents, fitting), config.folds);
+    tellPictures(pictures, log);
     log.result(formatPersonal(summary));
     log.line(`answers and scores in ${answersDir}${saveAdapters ? `, adapters in ${config.checkpointDir}` : ""}`);
   } finally {

@@ -7,6 +7,7 @@ import { type EntryContext, runEntry } from "./app/entry.ts";
 import { openModel } from "./app/model.ts";
 import { saveSettings } from "./app/saveSettings.ts";
 import { readTest } from "./app/splits.ts";
+import { pictureStore, tellPictures } from "./app/visionCache.ts";
 import { describeConfig, evalSettingsText, PIXEL_CAP, parseEvalConfig } from "./config.ts";
 import { startEngines } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
@@ -29,13 +30,16 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec }, devices);
   try {
     const weights = { base: checkpointIdentity(model.checkpoint) };
+    const pictures = pictureStore(thread.remote, { ...config, model, spec, device: devices[0], log });
     await answerUsers(thread.remote, model, users, {
       ...config,
       dir,
       weights,
+      pictures,
       log,
       signal,
     });
+    tellPictures(pictures, log);
   } finally {
     await thread.stop();
   }

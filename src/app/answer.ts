@@ -20,8 +20,8 @@ export interface AnswerOptions extends GenerationFlags {
   readonly weights: object;
   /** Parameters to answer with (`engine.setParameters`); absent or null: those being trained, or the base alone. */
   readonly parameterSet?: string | null;
-  /** Features of pictures to share with other adapters, where none of them changes the vision tower. */
-  readonly pictures?: PictureStore;
+  /** Features of pictures to share with other adapters, where none of them changes the vision tower; absent or null: none are shared. */
+  readonly pictures?: PictureStore | null;
   readonly data: string | null;
   readonly limit: number | null;
   readonly parse: ParseMode;

@@ -14,9 +14,10 @@ import { ALTERNATIVES, personPresetOf, presetOf } from "./presets.ts";
 import { SHOWN } from "./preview.ts";
 import { CHECKPOINTS } from "./saving.ts";
 import { SPLITS } from "./splits.ts";
+import { visionCacheGb } from "./visionCache.ts";
 
 /** Settings both of training and of evaluation. */
-const COMMON = { ...MODEL_AND_FILES, baseQuant, ...DATA, ...RUN } satisfies Settings;
+const COMMON = { ...MODEL_AND_FILES, baseQuant, visionCacheGb, ...DATA, ...RUN } satisfies Settings;
 
 export const TRAINING = {
   ...COMMON,

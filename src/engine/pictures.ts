@@ -1,13 +1,15 @@
-/** Pictures on their way to the model: decoded when needed, and the frozen tower's features computed once and kept. */
+/** Pictures on their way to the model: decoded when needed, and the frozen tower's features computed once and kept, in memory and on disk. */
 import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import pLimit from "p-limit";
 import type { PictureFeatures, PicturePixels } from "../model/feeds.ts";
-import { required } from "../utils/errors.ts";
+import { messageOf, required, UserError } from "../utils/errors.ts";
 import { decodeImage } from "../vision/decode.ts";
 import type { ImageSource } from "../vision/image.ts";
 import { framePatchesOf, patchesOf } from "../vision/patches.ts";
 import type { PlacedImage } from "../vision/placement.ts";
 import type { VisionSettings } from "../vision/settings.ts";
+import type { FeatureFiles } from "./featureFiles.ts";
 import type { RemoteEngine } from "./start.ts";
 
 const DECODING_AT_ONCE = 4; // sharp decodes in threads of its own; more only takes memory
@@ -21,8 +23,42 @@ const keyOf = ({ frames, grid, video }: PlacedImage): string =>
 const identityOf = (source: ImageSource): string =>
   source.kind === "file" ? source.path : createHash("sha256").update(source.bytes).digest("hex");
 
+/** The same wherever the pictures lie. */
+async function contentOf({ frames, grid, video }: PlacedImage): Promise<string> {
+  const hash = createHash("sha256").update(`${video === undefined ? "picture" : "video"} ${grid}`);
+  for (const source of frames) hash.update(await sumOf(source));
+  return hash.digest("hex").slice(0, 40);
+}
+
+async function sumOf(source: ImageSource): Promise<Buffer> {
+  const bytes = source.kind === "file" ? await bytesIn(source.path) : source.bytes;
+  return createHash("sha256").update(bytes).digest();
+}
+
+const bytesIn = (path: string): Promise<Buffer> =>
+  readFile(path).catch((cause: unknown) => {
+    throw new UserError(`${path}: the picture cannot be read: ${messageOf(cause)}`, { cause });
+  });
+
 const bytesOf = ({ imageEmbeds, deepstack }: PictureFeatures): number =>
   deepstack.reduce((sum, part) => sum + part.byteLength, imageEmbeds.byteLength);
+
+export interface PictureStoreOptions {
+  /** Of features in memory. */
+  readonly maxBytes?: number;
+  /** As in `Engine.generate`; adapters that leave the tower alone may share one store. */
+  readonly parameterSet?: string | null;
+  /** Where features outlive the run; null or absent: nowhere. Only for a tower that stays as it is. */
+  readonly files?: FeatureFiles | null;
+}
+
+/** Where features came from. */
+export interface PictureCounts {
+  /** Pictures that went through the tower. */
+  readonly computed: number;
+  readonly onDisk: number;
+  readonly inMemory: number;
+}
 
 export class PictureStore {
   readonly #engine: Pick<RemoteEngine, "encodePictures">;
@@ -33,18 +69,25 @@ export class PictureStore {
   readonly #features = new Map<string, PictureFeatures>();
   readonly #underWay = new Map<string, Promise<PictureFeatures>>();
   readonly #decoding = pLimit(DECODING_AT_ONCE);
+  readonly #files: FeatureFiles | null;
   #bytes = 0;
+  #counts: PictureCounts = { computed: 0, onDisk: 0, inMemory: 0 };
 
-  /** @param options.parameterSet as in `Engine.generate`; adapters that leave the tower alone may share one store */
   constructor(
     engine: Pick<RemoteEngine, "encodePictures">,
     vision: VisionSettings,
-    { maxBytes = DEFAULT_FEATURE_BYTES, parameterSet = null }: { maxBytes?: number; parameterSet?: string | null } = {},
+    { maxBytes = DEFAULT_FEATURE_BYTES, parameterSet = null, files = null }: PictureStoreOptions = {},
   ) {
     this.#engine = engine;
     this.#vision = vision;
     this.#maxBytes = maxBytes;
     this.#parameterSet = parameterSet;
+    this.#files = files;
+  }
+
+  /** How often features were asked for so far, by where they came from. */
+  counts(): PictureCounts {
+    return this.#counts;
   }
 
   /** Patches of each picture, in order. */
@@ -57,7 +100,8 @@ export class PictureStore {
     const missing = new Map<string, PlacedImage>();
     for (const image of images) {
       const key = keyOf(image);
-      if (!this.#features.has(key) && !this.#underWay.has(key)) missing.set(key, image);
+      if (this.#features.has(key) || this.#underWay.has(key) || missing.has(key)) this.#count("inMemory", 1);
+      else missing.set(key, image);
     }
     for (const group of groupedByGrid(missing)) this.#encode(group);
     return Promise.all(images.map((image) => this.#lookUp(keyOf(image))));
@@ -72,15 +116,37 @@ export class PictureStore {
   }
 
   #encode(group: readonly (readonly [string, PlacedImage])[]): void {
-    const run = this.pixels(group.map(([, image]) => image)).then((pixels) =>
-      this.#engine.encodePictures(pixels, this.#parameterSet),
-    );
+    const run = this.#featuresOf(group.map(([, image]) => image));
     group.forEach(([key], i) => {
       const one = run.then((features) => this.#keep(key, required(features[i], "features")));
       this.#underWay.set(key, one);
       const forget = (): void => void this.#underWay.delete(key);
       one.then(forget, forget);
     });
+  }
+
+  /** From disk, or through the tower, and then to disk. */
+  async #featuresOf(images: readonly PlacedImage[]): Promise<PictureFeatures[]> {
+    const files = this.#files;
+    if (files === null) return this.#compute(images);
+    const names = await Promise.all(images.map((image) => this.#decoding(() => contentOf(image))));
+    const found = await Promise.all(names.map((name) => files.find(name)));
+    const missing = images.flatMap((image, i) => (found[i] ? [] : [{ image, name: required(names[i], "name") }]));
+    this.#count("onDisk", images.length - missing.length);
+    if (missing.length === 0) return found.map((one) => required(one, "features"));
+    const computed = await this.#compute(missing.map(({ image }) => image));
+    for (const [i, features] of computed.entries()) await files.keep(required(missing[i], "picture").name, features);
+    const fresh = computed.values();
+    return found.map((one) => one ?? required(fresh.next().value, "features"));
+  }
+
+  async #compute(images: readonly PlacedImage[]): Promise<PictureFeatures[]> {
+    this.#count("computed", images.length);
+    return this.#engine.encodePictures(await this.pixels(images), this.#parameterSet);
+  }
+
+  #count(where: keyof PictureCounts, pictures: number): void {
+    this.#counts = { ...this.#counts, [where]: this.#counts[where] + pictures };
   }
 
   async #lookUp(key: string): Promise<PictureFeatures> {

@@ -38,6 +38,7 @@ const FREE_SETTINGS = new Set([
   "topP",
   "topK",
   "evalBatchSize",
+  "visionCacheGb",
   "base", // a path: what lay there is told apart by its weights
   "saveAdapters",
   "sources",

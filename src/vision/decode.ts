@@ -22,6 +22,9 @@ const READABLE: ReadonlyMap<string, string> = new Map([
 const READABLE_NAMES = [...READABLE.values()].join(", ");
 const CHANNELS = 3;
 
+/** What decodes: of another version, pixels may come out otherwise. */
+export const decoderVersions = (): Readonly<Record<string, string | undefined>> => ({ ...sharp.versions });
+
 sharp.cache(false); // it caches by path and would serve a file's former content after it was rewritten
 
 /**

@@ -1,7 +1,7 @@
 /** Trains agents one after another on one open engine, and scores each on the samples that it did not see. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { PictureStore } from "../../engine/pictures.ts";
+import type { PictureStore } from "../../engine/pictures.ts";
 import type { RemoteEngine } from "../../engine/start.ts";
 import { type Answer, readAnswers } from "../../eval/results.ts";
 import { checkpointIdentity } from "../../model/checkpoint.ts";
@@ -28,6 +28,8 @@ export interface FitContext {
   readonly engine: RemoteEngine;
   readonly model: Model;
   readonly spec: TrainableSpec;
+  /** For all agents, so that each picture is encoded once. */
+  readonly pictures: PictureStore;
   /** Values that every agent starts from. */
   readonly start: NamedArrays;
   readonly answering: Omit<AnswerOptions, "dir" | "weights" | "pictures" | "parameterSet">;
@@ -83,12 +85,11 @@ type ShowStep = Progress["update"];
 
 /** @returns a function that trains and scores an agent */
 function fitter(context: FitContext): (agent: Agent, at: Unscored, show: ShowStep) => Promise<Scored> {
-  const { engine, model, spec, saveAdapters, signal } = context;
+  const { engine, model, spec, pictures, saveAdapters, signal } = context;
   const isTowerTrained = trainsVision(trainablesOf(model.checkpoint, spec));
-  const pictures = new PictureStore(engine, model.processor.vision); // for all agents, that each picture is encoded once
   return async (agent, at, show) => {
     if (signal.aborted) throw new Interrupted("stopped between two agents");
-    await train(agent, at, { ...context, pictures, isTowerTrained, show });
+    await train(agent, at, { ...context, isTowerTrained, show });
     await rm(join(agent.answersDir, RUN_CONFIG), { force: true }); // it stands for whole answers only
     await answerSamples(engine, model, agent.heldOut, {
       ...context.answering,
@@ -105,7 +106,6 @@ function fitter(context: FitContext): (agent: Agent, at: Unscored, show: ShowSte
 type Unscored = Exclude<Standing["at"], "scored">;
 
 interface TrainContext extends FitContext {
-  readonly pictures: PictureStore;
   readonly isTowerTrained: boolean;
   readonly show: ShowStep;
 }

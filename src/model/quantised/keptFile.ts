@@ -4,21 +4,19 @@
  */
 import { constants } from "node:fs";
 import { access, mkdir, readdir, realpath, rename, rm, stat } from "node:fs/promises";
-import { homedir, hostname } from "node:os";
+import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { sha256Of } from "../../utils/checksums.ts";
 import { messageOf, UserError } from "../../utils/errors.ts";
 import { readTextIfThere, writeJson } from "../../utils/files.ts";
 import { isJsonObject, type JsonObject } from "../../utils/json.ts";
+import { userCache } from "../../utils/userCache.ts";
 
 type Note = ((message: string) => void) | undefined;
 
 /** Beside the checkpoint, and `qwen3-vl-finetune` in $XDG_CACHE_HOME or ~/.cache. */
-export const cacheRoots = (dir: string): readonly string[] => [
-  join(dir, ".base-quant"),
-  join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "qwen3-vl-finetune", "base-quant"),
-];
+export const cacheRoots = (dir: string): readonly string[] => [join(dir, ".base-quant"), userCache("base-quant")];
 
 /** A file that was not touched has the same. */
 export async function stateOf(path: string): Promise<string> {
