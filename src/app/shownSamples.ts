@@ -50,11 +50,13 @@ async function marked(jpeg: Uint8Array, target: Point, answered: Point) {
   const picture = sharp(jpeg);
   const { width, height } = await picture.metadata();
   const at = ([x = 0, y = 0]: readonly number[]) => ({ x: (x / 1000) * width, y: (y / 1000) * height });
+  const size = Math.max(4, 0.022 * Math.max(width, height));
   const ring = target && at(target);
   const cross = answered && at(answered);
   const marks = [
-    ring && `<circle cx="${ring.x}" cy="${ring.y}" r="9" fill="none" stroke="#0a0" stroke-width="3"/>`,
-    cross && `<path d="M${cross.x - 8} ${cross.y - 8}l16 16m0-16l-16 16" fill="none" stroke="#d00" stroke-width="3"/>`,
+    ring && `<circle cx="${ring.x}" cy="${ring.y}" r="${size}" fill="none" stroke="#0a0" stroke-width="3"/>`,
+    cross &&
+      `<path d="M${cross.x - size} ${cross.y - size}l${2 * size} ${2 * size}m0-${2 * size}l-${2 * size} ${2 * size}" fill="none" stroke="#d00" stroke-width="3"/>`,
   ].filter((mark) => mark !== null);
   const overlay = Buffer.from(
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${marks.join("")}</svg>`,
