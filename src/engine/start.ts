@@ -1,5 +1,4 @@
 /** Starts an Engine in a thread of its own for each device, so that the event loop stays free while they compute. */
-import { availableParallelism } from "node:os";
 import { breakOff, type SharedMemory, sharedMemory } from "../runtime/collective.ts";
 import { type Device, deviceName } from "../runtime/device.ts";
 import { type Remote, startThread, type Thread } from "../runtime/thread.ts";
@@ -35,9 +34,8 @@ export function startEngines(options: Omit<EngineOptions, "device">, devices: re
   const [only, ...others] = devices;
   if (only && others.length === 0) return startEngine({ ...options, device: only });
   const memory = sharedMemory(devices.length);
-  const threads = shareOf(devices.length);
   const workers = devices.map((device, rank) =>
-    startWorker({ options: { ...options, device: { ...device, threads } }, memory, rank }),
+    startWorker({ options: { ...options, device: { ...device, sharesCores: true } }, memory, rank }),
   );
   const members = workers.map(({ remote, died }, rank) => {
     const name = `device ${deviceName(devices[rank] as Device)} (${rank + 1} of ${devices.length})`;
@@ -46,9 +44,6 @@ export function startEngines(options: Omit<EngineOptions, "device">, devices: re
   const group = new EngineGroup(members, () => breakOff(memory));
   return { remote: group, stop: () => stopAll(workers, group) };
 }
-
-/** Threads for each of so many workers. */
-export const shareOf = (workers: number): number => Math.max(1, Math.floor(availableParallelism() / workers));
 
 /** How long a run that has lost a device waits for the others to come to the end of what they are computing. */
 const GRACE_MS = 3_000;

@@ -6,8 +6,8 @@ export type Device = (
   | { readonly kind: "webgpu" }
   | { readonly kind: "gpu"; readonly index: number }
 ) & {
-  /** Threads inside one operation that runs on the CPU; absent: one per core. */
-  readonly threads?: number;
+  /** Whether others compute on the same cores at the same time: its threads then sleep where they would else wait busily. */
+  readonly sharesCores?: boolean;
 };
 
 export const CPU: Device = { kind: "cpu" };

@@ -42,7 +42,6 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
     graphOptimizationLevel: "all",
     enableMemPattern: false, // every batch has its own lengths: a plan per shape costs a slow second run and more memory
     logSeverityLevel: 3,
-    ...(options.device.threads ? { intraOpNumThreads: options.device.threads } : {}),
     ...(options.kept?.length
       ? { preferredOutputLocation: Object.fromEntries(options.kept.map((name) => [name, "gpu-buffer" as const])) }
       : {}),
@@ -51,6 +50,8 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
       session: {
         // packed copies would double the memory of the weights (18.0 instead of 12.8 GB at the 2B shape) and save 2 % of a step
         disable_prepacking: options.packWeights ? "0" : "1",
+        // no fewer threads than alone: how a product is cut among them shows in its last bits
+        ...(options.device.sharesCores ? { intra_op: { allow_spinning: "0" } } : {}),
         ...(options.weightsDir ? { model_external_initializers_file_folder_path: options.weightsDir } : {}),
       },
     },

@@ -22,7 +22,7 @@ function model(): Uint8Array {
 }
 
 async function withSession(use: (session: Session) => Promise<void>): Promise<void> {
-  const session = await openSession(model(), { device: { ...CPU, threads: 1 } });
+  const session = await openSession(model(), { device: CPU });
   try {
     await use(session);
   } finally {
