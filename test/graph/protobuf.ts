@@ -35,6 +35,19 @@ export const texts = (fields: Fields, field: number): string[] =>
   (fields.get(field) ?? []).map((bytes) => Buffer.from(bytes as Uint8Array).toString("utf8"));
 export const wholes = (fields: Fields, field: number): number[] => (fields.get(field) ?? []).map(Number);
 
+/** The types that an ONNX model casts to: names of the values, and the type's number. */
+export function readCasts(
+  bytes: Uint8Array,
+): { readonly input: string; readonly output: string; readonly to: number }[] {
+  const [graph = new Map()] = messages(decode(bytes), 7);
+  return messages(graph, 1)
+    .filter((node) => texts(node, 4)[0] === "Cast")
+    .map((node) => {
+      const to = messages(node, 5).find((attribute) => texts(attribute, 1)[0] === "to") ?? new Map();
+      return { input: texts(node, 1)[0] ?? "", output: texts(node, 2)[0] ?? "", to: wholes(to, 3)[0] ?? 0 };
+    });
+}
+
 /** What an ONNX model holds. Field numbers: onnx.proto. */
 export function readModel(bytes: Uint8Array) {
   const model = decode(bytes);
@@ -46,10 +59,6 @@ export function readModel(bytes: Uint8Array) {
       inputs: texts(node, 1),
       outputs: texts(node, 2),
       attributes: messages(node, 5).flatMap((attribute) => texts(attribute, 1)),
-      to: messages(node, 5)
-        .find((attribute) => texts(attribute, 1)[0] === "to")
-        ?.get(3)
-        ?.map(Number)[0],
     })),
     initializers: messages(graph, 5).map((tensor) => ({
       name: texts(tensor, 8)[0] ?? "",
