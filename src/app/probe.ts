@@ -31,9 +31,14 @@ export async function probeLogits(
   processor: Processor,
   parameterSet: string | null = null,
 ): Promise<Float32Array> {
-  const pictures = new PictureStore(engine, processor.vision, { parameterSet }); // an adapter may change the tower
-  return engine.logits(await promptOf(QUESTION, { processor, pictures }), parameterSet);
+  const vision = { ...processor.vision, minPixels: leastPixels(processor) };
+  const pictures = new PictureStore(engine, vision, { parameterSet }); // an adapter may change the tower
+  return engine.logits(await promptOf(QUESTION, { processor: { ...processor, vision }, pictures }), parameterSet);
 }
+
+/** The picture stays at two by two tokens, however large pictures are to be in training: logits of many tokens take gigabytes. */
+const leastPixels = ({ vision: { minPixels, patchSize, mergeSize } }: Processor): number =>
+  Math.min(minPixels, (2 * patchSize * mergeSize) ** 2);
 
 /** The largest difference, as a share of the largest of `expected`; NaN where either holds one. */
 export function logitsApart(got: Float32Array, expected: Float32Array): number {
