@@ -37,6 +37,7 @@ test("the defaults of training", () => {
     model: null,
     data: null,
     out: "out",
+    logDir: "logs",
     checkpointDir: "checkpoints/global_agent_lora",
     format: null,
     imageRoot: null,
@@ -99,6 +100,7 @@ test("the defaults of training", () => {
     earlyStoppingPatience: null,
     earlyStoppingThreshold: 0,
     onNonFinite: "stop",
+    reportTo: "tensorboard",
     resume: null,
     resumeAnyway: false,
     users: null,
@@ -143,7 +145,7 @@ test("every flag of training reaches its field", () => {
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
       "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --use-rslora --use-dora --train merger --lr-vision .1 --lr-merger .2 --lr-llm .3 --lr-head .4 --loraplus-lr-ratio 16 --ema-decay .99 --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
-      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3 --eval-generate 5",
+      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --report-to none --log-dir l --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3 --eval-generate 5",
   );
   const { sources, ...values } = config;
   assert.deepEqual(values, {
@@ -151,6 +153,7 @@ test("every flag of training reaches its field", () => {
     model: "m",
     data: "d",
     out: "o",
+    logDir: "l",
     checkpointDir: "c",
     format: "parquet",
     imageRoot: "i",
@@ -213,6 +216,7 @@ test("every flag of training reaches its field", () => {
     earlyStoppingPatience: 2,
     earlyStoppingThreshold: 0.01,
     onNonFinite: "skip",
+    reportTo: "none",
     resume: "r",
     resumeAnyway: true,
     users: [3, 1, 2],
