@@ -172,6 +172,7 @@ export class EngineGroup implements RemoteEngine {
 
   /** A member that fails in such a call leaves the others waiting for it, so that it is lost to them. */
   async #change<R>(call: Call<R>): Promise<R[]> {
+    if (this.#lost) throw this.#lost;
     this.#isChanging = true;
     try {
       const results = await this.#all(call);
