@@ -1,5 +1,5 @@
 /** Files that are added to while a program runs. What they hold is told elsewhere too, so a full disk does not end the work. */
-import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { messageOf } from "./errors.ts";
 
@@ -24,7 +24,7 @@ export function growingFile(file: string, begin: string | Uint8Array = ""): Grow
     append: (contents) => {
       if (fault !== null) return;
       try {
-        if (!isBegun) replace(file, begin);
+        if (!isBegun) start(file, begin);
         isBegun = true;
         appendFileSync(file, contents);
       } catch (cause) {
@@ -35,10 +35,15 @@ export function growingFile(file: string, begin: string | Uint8Array = ""): Grow
   };
 }
 
+function start(file: string, contents: string | Uint8Array): void {
+  mkdirSync(dirname(file), { recursive: true });
+  if (existsSync(file)) replace(file, contents);
+  else writeFileSync(file, contents);
+}
+
 /** Readers see the old file or the new one. */
 function replace(file: string, contents: string | Uint8Array): void {
   const temporary = `${file}.tmp-${process.pid}`;
-  mkdirSync(dirname(file), { recursive: true });
   try {
     writeFileSync(temporary, contents);
     renameSync(temporary, file);
