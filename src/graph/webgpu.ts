@@ -10,8 +10,11 @@ import { fullShape, reshaped, scalarDimension } from "./shapeValues.ts";
 import { sine } from "./sine.ts";
 import { int64s, type Lowering, type Lowerings, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
 
-/** Image tokens: the one length that may be 0 where others are not. */
-const MAY_BE_NONE = "M";
+/** Image tokens are the one length that may be 0 where others are not: a batch without pictures. */
+const mayBeEmpty = ({ shape }: Value): boolean => shape.some((dim) => symbolsOf(dim).includes("M"));
+
+/** A score that softmax turns into zero beside any other. */
+const LEAST = -3e38;
 
 const widened = (w: Writer, x: string): string =>
   w.once(`int64 of ${x}`, () => w.value("Cast", [x], { to: ONNX_DTYPES.int64 }));
@@ -110,13 +113,39 @@ const rmsNorm: Lowering<"RmsNorm"> = (
   w.node("Reciprocal", [root], [deviation]);
 };
 
-/** The kernel refuses rows of no length, which scores between the patches of no picture are. */
-const softmax: Lowering<"Softmax"> = (w, { inputs: [{ shape }] }, [x = ""], outputs) => {
-  const last = shape.length - 1;
-  if (!symbolsOf(shape[last] as Dim).includes(MAY_BE_NONE)) return w.node("Softmax", [x], outputs, { axis: -1 });
-  const axes = int64s(w, [last]);
-  const powers = w.value("Exp", [w.value("Sub", [x, w.value("ReduceMax", [x, axes], { keepdims: 1 })])]);
-  w.node("Div", [powers, w.value("ReduceSum", [powers, axes], { keepdims: 1 })], outputs);
+/** The kernel refuses an empty array, so what may be one gets another row and column, of which nothing is left in the end. */
+const softmax: Lowering<"Softmax"> = (w, { inputs: [input] }, [x = ""], outputs) => {
+  if (!mayBeEmpty(input)) return w.node("Softmax", [x], outputs, { axis: -1 });
+  const [row, column] = [input.shape.length - 2, input.shape.length - 1];
+  const longer = (from: string, axis: number): string => {
+    const ends = w.value("Shape", [from]);
+    const one = w.value("ScatterElements", [ends, int64s(w, [axis]), int64s(w, [1])], { axis: 0 });
+    return w.value("Concat", [from, w.value("Expand", [w.constant([LEAST], [], "float32"), one])], { axis });
+  };
+  const shares = w.value("Softmax", [longer(longer(x, column), row)], { axis: -1 });
+  const ends = w.value("Shape", [x], { start: row, end: column + 1 });
+  w.node("Slice", [shares, int64s(w, [0, 0]), ends, int64s(w, [row, column])], outputs);
+};
+
+/** With an empty array the kernel divides by zero, which ends the process. */
+const rotary: Lowering<"Rotary"> = (w, { inputs: [input, , table] }, [x = "", positions = "", ...tables], outputs) => {
+  if (!mayBeEmpty(input))
+    return w.node("RotaryEmbedding", [x, widened(w, positions), ...tables], outputs, {}, MICROSOFT);
+  const [batch, length, width] = input.shape as readonly [Dim, Dim, number];
+  const half = Number(table.shape[1]);
+  const [cos = "", sin = ""] = tables.map((rows) =>
+    reshaped(w, w.value("Gather", [rows, positions], { axis: 0 }), [batch, length, 1, half]),
+  );
+  const heads = reshaped(w, x, [batch, length, width / (2 * half), 2 * half]);
+  const part = (start: number): string =>
+    w.value("Slice", [heads, int64s(w, [start]), int64s(w, [start + half]), int64s(w, [3])]);
+  const times = (a: string, b: string): string => w.value("Mul", [a, b]);
+  const [first, second] = [part(0), part(half)];
+  const turned = [
+    w.value("Sub", [times(first, cos), times(second, sin)]),
+    w.value("Add", [times(second, cos), times(first, sin)]),
+  ];
+  reshaped(w, w.value("Concat", turned, { axis: 3 }), [batch, length, width], outputs[0]);
 };
 
 /** ScatterND takes places as int64 alone. */
@@ -176,8 +205,7 @@ export const webgpuLowerings: Partial<Lowerings> = {
   Softmax: softmax,
   Sin: (w, _, [x = ""], [output = ""]) => sine(w, x, output, "sin"),
   Cos: (w, _, [x = ""], [output = ""]) => sine(w, x, output, "cos"),
-  Rotary: (w, _, [x = "", positions = "", ...tables], outputs) =>
-    w.node("RotaryEmbedding", [x, widened(w, positions), ...tables], outputs, {}, MICROSOFT),
+  Rotary: rotary,
   FusedAttention: fusedAttention,
   CrossEntropy: crossEntropy,
   Gather: (w, { inputs: [table], attrs: { axis } }, [from = "", at = ""], outputs) =>
