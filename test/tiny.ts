@@ -6,6 +6,7 @@ import { Engine, type EngineBatch } from "../src/engine/engine.ts";
 import { PictureStore } from "../src/engine/pictures.ts";
 import type { RemoteEngine } from "../src/engine/start.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
+import { type MemorySettings, NOTHING_SAVED } from "../src/model/memory.ts";
 import type { TrainableSpec } from "../src/model/trainables.ts";
 import { loadProcessor, type Processor } from "../src/processor.ts";
 import { CPU, type Device } from "../src/runtime/device.ts";
@@ -53,20 +54,21 @@ interface EngineChoices {
   readonly isTraining?: boolean;
   readonly weightDecay?: number;
   readonly emaDecay?: number | null;
+  readonly memory?: MemorySettings;
 }
 
 /** An engine in this thread, under the face that it has from another one; released when the tests are done. */
 export function openEngine(
   { dir }: Tiny,
   trainable: TrainableSpec,
-  { device = CPU, isTraining = true, weightDecay = 0, emaDecay = null }: EngineChoices = {},
+  { device = CPU, isTraining = true, weightDecay = 0, emaDecay = null, memory = NOTHING_SAVED }: EngineChoices = {},
 ): RemoteEngine {
   const optimizer = { ...ADAMW_DEFAULTS, weightDecay };
   const engine = new Engine({
     modelDir: `${dir}/model`,
     device,
     trainable,
-    ...(isTraining ? { training: { optimizer, maxGradNorm: 1, emaDecay } } : {}),
+    ...(isTraining ? { training: { optimizer, maxGradNorm: 1, emaDecay, memory } } : {}),
   });
   opened.push(engine);
   return new Proxy(engine, {

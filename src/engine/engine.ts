@@ -32,6 +32,7 @@ import {
   type StepChange,
 } from "../train/replica.ts";
 import { InternalError, required } from "../utils/errors.ts";
+import { filledUp } from "./rowPadding.ts";
 
 /** Plain data: it crosses threads. */
 export interface EngineOptions {
@@ -209,8 +210,9 @@ export class Engine {
     return this.#replica;
   }
 
-  #batchFeeds({ labels, pictures, ...tokens }: EngineBatch): Feeds {
+  #batchFeeds(batch: EngineBatch): Feeds {
     const { architecture } = this.#checkpoint;
+    const { labels, pictures, ...tokens } = filledUp(batch, this.#options.training?.memory?.tokenBlocks ?? 1);
     const visual = trainsVision(this.#trainables)
       ? patchFeeds(architecture, pictures as readonly PicturePixels[])
       : featureFeeds(architecture, pictures as readonly PictureFeatures[]);

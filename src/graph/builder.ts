@@ -44,6 +44,7 @@ export function builderOf(graph: Graph) {
     silu: unary("Silu"),
     /** x, through which no gradient passes. */
     detach: unary("Detach"),
+    after: (x: Value, others: readonly Value[]) => one("After", [x, ...others], NO_ATTRS),
     gelu: (x: Value, approximate: "none" | "tanh") => one("Gelu", [x], { approximate }),
     cast: (x: Value, to: DType) => (x.dtype === to ? x : one("Cast", [x], { to })),
     equal: binary("Equal"),

@@ -115,7 +115,7 @@ const scoresOf = ({ inputs: [q, k], attrs }: NodeOf<"FusedAttention">): Dim =>
   mulDims(attrs.heads, ...q.shape.slice(0, 2), k.shape[1] ?? 1);
 
 /** Operations that give their input's numbers under another shape. */
-const isView = ({ op }: Node): boolean => op === "Reshape" || op === "Detach";
+const isView = ({ op }: Node): boolean => op === "Reshape" || op === "Detach" || op === "After";
 
 /** Operations that may write over an input of the same size that nobody else needs. */
 const IN_PLACE: ReadonlySet<string> = new Set(

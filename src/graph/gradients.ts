@@ -193,6 +193,7 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
   Gelu: gelu,
   Cast: (ops, grad, { inputs: [x] }) => [ops.cast(grad, x.dtype)],
   Detach: () => [null],
+  After: (_, grad) => [grad],
   Equal: none("a comparison is flat"),
   LessOrEqual: none("a comparison is flat"),
   And: none("a mask is flat"),

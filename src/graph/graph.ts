@@ -15,6 +15,27 @@ export interface NodeOf<O extends Op> {
 }
 export type Node = { [O in Op]: NodeOf<O> }[Op];
 
+/**
+ * Nodes appended together that the backward pass takes as one. Nothing inside is kept for it: what it needs is computed
+ * again from the values at the segment's border, or as the segment's own rule says.
+ */
+export interface Segment {
+  readonly items: readonly Item[];
+  readonly rule: SegmentRule | null;
+}
+export type Item = Node | Segment;
+
+/** A gradient that is better than what would follow from the nodes. */
+export interface SegmentRule {
+  readonly inputs: readonly Value[];
+  readonly output: Value;
+  /**
+   * @param at what stands for a value of the segment in the copy of it that is computed again, or the value itself
+   * @returns the gradient of each input
+   */
+  gradient(grad: Value, at: (value: Value) => Value): readonly Value[];
+}
+
 /** Numbers that belong to the graph itself. */
 export interface Constant {
   readonly value: Value;
@@ -37,7 +58,12 @@ export class Graph {
   readonly weights: Weight[] = [];
   readonly nodes: Node[] = [];
   readonly outputs: { readonly name: string; readonly value: Value }[] = [];
+  /** The nodes again, those of a segment together. */
+  readonly items: Item[] = [];
+  #open: Item[] = this.items;
   readonly #names = new Set<string>();
+  /** The last number behind a name, by name. */
+  readonly #counts = new Map<string, number>();
   readonly #constants = new Map<string, Value>();
   #scope = "";
 
@@ -51,6 +77,30 @@ export class Graph {
       return build();
     } finally {
       this.#scope = outer;
+    }
+  }
+
+  /** What `build` makes, to be computed again in the backward pass. */
+  recomputed<T>(build: () => T): T {
+    const made: T[] = [];
+    this.segment(() => {
+      made.push(build());
+      return null;
+    });
+    return made[0] as T;
+  }
+
+  /** Makes one segment of what `build` appends. @param build returns the segment's rule, or null */
+  segment(build: () => SegmentRule | null): Segment {
+    const outer = this.#open;
+    const items: Item[] = [];
+    this.#open = items;
+    try {
+      const segment = { items, rule: build() };
+      outer.push(segment);
+      return segment;
+    } finally {
+      this.#open = outer;
     }
   }
 
@@ -84,7 +134,9 @@ export class Graph {
       name: i === 0 ? base : this.#claim(`${base}.${out.suffix}`),
     }));
     // The union of node types cannot be built from a generic one; op, inputs and attrs fit by this method's own types.
-    this.nodes.push({ op, inputs, attrs, outputs } as unknown as Node);
+    const node = { op, inputs, attrs, outputs } as unknown as Node;
+    this.nodes.push(node);
+    this.#open.push(node);
     return outputs;
   }
 
@@ -104,7 +156,9 @@ export class Graph {
 
   #unused(base: string): string {
     let name = base;
-    for (let i = 1; this.#names.has(name); i++) name = `${base}_${i}`;
+    let count = this.#counts.get(base) ?? 0;
+    while (this.#names.has(name)) name = `${base}_${++count}`;
+    this.#counts.set(base, count);
     return this.#claim(name);
   }
 }

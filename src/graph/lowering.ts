@@ -41,6 +41,34 @@ const reduction =
   (w, { attrs: { axes, keepdims } }, [x = ""], outputs) =>
     w.node(opType, [x, int64s(w, axes)], outputs, { keepdims: Number(keepdims) });
 
+/**
+ * A Reshape by zeros, which stand for x's own lengths and which follow from a length of each of the others: nothing is
+ * copied. A length that is known beforehand would not do, because the runtime computes what follows from it at once.
+ */
+const after: Lowering<"After"> = (w, { inputs: [{ shape }, ...others] }, [x = "", ...names], outputs) => {
+  const zeros = names.map((name, i) =>
+    w.once(`zero after ${name}`, () => {
+      const axis = others[i]?.shape.findIndex((dim) => typeof dim !== "number") ?? 0;
+      return w.value("Mul", [w.value("Shape", [name], { start: axis, end: axis + 1 }), int64s(w, [0])]);
+    }),
+  );
+  const zero = zeros.reduce((sum, one) => w.once(`${sum} + ${one}`, () => w.value("Add", [sum, one])));
+  if (shape.length === 0) {
+    const row = w.value("Reshape", [x, int64s(w, [1])]);
+    return w.node("Gather", [row, w.value("Reshape", [zero, w.constant([], [0], "int64")])], outputs);
+  }
+  const target = w.once(`${shape.length} of ${zero}`, () =>
+    w.value("Add", [
+      zero,
+      int64s(
+        w,
+        shape.map(() => 0),
+      ),
+    ]),
+  );
+  w.node("Reshape", [x, target], outputs);
+};
+
 /** Adds -1 at one place of each row. */
 const subtractOneHot: Lowering<"SubtractOneHot"> = (w, { inputs: [, index] }, [x = "", at = ""], outputs) => {
   const rows: Shape = [index.shape[0] as Dim, 1];
@@ -111,6 +139,7 @@ const lowerings: Lowerings = {
   Gelu: (w, { attrs }, inputs, outputs) => w.node("Gelu", inputs, outputs, { approximate: attrs.approximate }),
   Cast: (w, { attrs }, inputs, outputs) => w.node("Cast", inputs, outputs, { to: ONNX_DTYPES[attrs.to] }),
   Detach: plain("Identity"),
+  After: after,
   Equal: plain("Equal"),
   LessOrEqual: plain("LessOrEqual"),
   And: plain("And"),

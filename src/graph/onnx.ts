@@ -79,6 +79,7 @@ interface Source {
 /** Collects the parts of a GraphProto while the nodes are lowered. */
 class GraphWriter implements Writer {
   readonly proto = new Message();
+  readonly nodes: Message[] = [];
   readonly #sources: ReadonlyMap<string, Source>;
   readonly #made = new Map<string, string>();
   #count = 0;
@@ -113,7 +114,7 @@ class GraphWriter implements Writer {
     proto.string(3, outputs[0] ?? "").string(4, opType);
     for (const [name, value] of Object.entries(attributes)) proto.message(5, attributeProto(name, value));
     if (domain) proto.string(7, domain);
-    this.proto.message(1, proto);
+    this.nodes.push(proto);
   }
 
   value(
@@ -172,7 +173,10 @@ function usedNodes(graph: Graph): readonly Node[] {
 }
 
 /**
- * Encodes the graph. Weights become external data: `location` is relative to the folder named when the session opens.
+ * Encodes the graph. One with segments is written from its last node to its first, so that it runs in the order of our
+ * nodes: the runtime goes back from the outputs, the last in the file first, and at each node first to the input that comes
+ * last in the file. Written the usual way, it would compute the gradients of parameters at the very end and keep all that
+ * they need until then. Weights become external data: `location` is relative to the folder named when the session opens.
  * @param target the device that will run it; `cpu` is the form that other programs know
  * @returns the bytes of a ModelProto
  */
@@ -203,6 +207,8 @@ export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
     if (nameOf(value) !== name) writer.node("Identity", [nameOf(value)], [name]);
     proto.message(12, info(name, value.dtype, value.shape));
   }
+  const isSegmented = graph.items.some((item) => !("op" in item));
+  for (const node of isSegmented ? writer.nodes.toReversed() : writer.nodes) proto.message(1, node);
   const opset = (domain: string, version: number): Message => new Message().string(1, domain).int(2, version);
   return new Message()
     .int(1, IR_VERSION)

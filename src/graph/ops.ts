@@ -47,6 +47,8 @@ export interface Ops {
   Cast: { inputs: readonly [x: Value]; attrs: { readonly to: DType } };
   /** x, taken for a constant by the gradient. */
   Detach: Unary;
+  /** x, known only when the others are: what is computed from it is computed then, and apart from what is computed from x itself. */
+  After: { inputs: readonly [x: Value, ...others: Value[]]; attrs: object };
   // masks
   Equal: Binary;
   LessOrEqual: Binary;

@@ -145,6 +145,11 @@ const rules: { [O in Op]: Rule<O> } = {
   Silu: unary("Silu"),
   Gelu: unary("Gelu"),
   Detach: same,
+  After: ([x, ...others]) => {
+    if (others.length === 0 || others.some(({ shape }) => shape.every((dim) => typeof dim === "number")))
+      throw new ShapeError("After", "values of lengths that only a run knows, to wait for", [x, ...others]);
+    return same([x]);
+  },
   Cast: ([x], { to }) => [{ dtype: to, shape: x.shape }],
   Equal: ([a, b]) => elementwise("Equal", a, b, "bool"),
   LessOrEqual: ([a, b]) => elementwise("LessOrEqual", a, b, "bool"),

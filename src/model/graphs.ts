@@ -1,9 +1,10 @@
 /** The graphs that a run opens: training (loss and gradients), evaluation (loss), vision (features of pictures), decoder (logits with a cache). */
 import { differentiate } from "../graph/autodiff.ts";
-import type { Dim } from "../graph/dim.ts";
+import { type Dim, mulDims } from "../graph/dim.ts";
 import { Graph, type Value } from "../graph/graph.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { LayerBuilder, NOTHING_TRAINABLE, type Trainables, trainsVision, visibilityBias } from "./layers.ts";
+import { type MemorySettings, NOTHING_SAVED } from "./memory.ts";
 import { headLogits, type TextInputs, textStack, type VisualFeatures } from "./text.ts";
 import { type VisionInputs, visionTower } from "./vision.ts";
 
@@ -60,14 +61,15 @@ function computedFeatures(layers: LayerBuilder): VisualFeatures {
 
 /** A token sees the tokens of its own document up to itself. */
 function causalInputs(layers: LayerBuilder, visual: VisualFeatures): TextInputs {
-  const { ops, graph } = layers;
-  const inputIds = graph.input("input_ids", "int64", ["B", "T"]);
-  const positionIds = graph.input("position_ids", "int64", [3, "B", "T"]);
-  const segments = graph.input("segment_ids", "int64", ["B", "T"]);
-  const isSameDocument = ops.equal(ops.reshape(segments, ["B", "T", 1]), ops.reshape(segments, ["B", 1, "T"])); // [B, T, T]
-  const place = ops.iota("T");
-  const isEarlier = ops.lessOrEqual(ops.reshape(place, [1, "T"]), ops.reshape(place, ["T", 1])); // [T, T]
-  const attentionBias = ops.reshape(visibilityBias(ops, ops.and(isSameDocument, isEarlier)), ["B", 1, 1, "T", "T"]);
+  const { ops, graph, memory } = layers;
+  const T = memory.tokenBlocks === 1 ? "T" : mulDims(memory.tokenBlocks, "Q");
+  const inputIds = graph.input("input_ids", "int64", ["B", T]);
+  const positionIds = graph.input("position_ids", "int64", [3, "B", T]);
+  const segments = graph.input("segment_ids", "int64", ["B", T]);
+  const isSameDocument = ops.equal(ops.reshape(segments, ["B", T, 1]), ops.reshape(segments, ["B", 1, T])); // [B, T, T]
+  const place = ops.iota(T);
+  const isEarlier = ops.lessOrEqual(ops.reshape(place, [1, T]), ops.reshape(place, [T, 1])); // [T, T]
+  const attentionBias = ops.reshape(visibilityBias(ops, ops.and(isSameDocument, isEarlier)), ["B", 1, 1, T, T]);
   return { inputIds, positionIds, attentionBias, visual };
 }
 
@@ -86,16 +88,20 @@ function lossGraph(
   name: string,
   checkpoint: Checkpoint,
   trainables: Trainables,
-  mode: "train" | "infer",
+  { mode, memory }: { mode: "train" | "infer"; memory: MemorySettings },
 ): { layers: LayerBuilder; loss: Value } {
-  const layers = new LayerBuilder(new Graph(name), checkpoint, trainables, mode);
+  const layers = new LayerBuilder(new Graph(name), checkpoint, trainables, mode, memory);
   const visual = trainsVision(trainables) ? computedFeatures(layers) : fedFeatures(layers);
   return { layers, loss: addLoss(layers, causalInputs(layers, visual)) };
 }
 
 /** Outputs loss_sum, token_count and one gradient per trainable parameter, of the sum. */
-export function trainingGraph(checkpoint: Checkpoint, trainables: Trainables): ModelGraph {
-  const { layers, loss } = lossGraph("training_model", checkpoint, trainables, "train");
+export function trainingGraph(
+  checkpoint: Checkpoint,
+  trainables: Trainables,
+  memory: MemorySettings = NOTHING_SAVED,
+): ModelGraph {
+  const { layers, loss } = lossGraph("training_model", checkpoint, trainables, { mode: "train", memory });
   const names = [...layers.trainable.keys()];
   const gradients = differentiate(layers.ops, loss, [...layers.trainable.values()]);
   gradients.forEach((gradient, i) => {
@@ -105,8 +111,12 @@ export function trainingGraph(checkpoint: Checkpoint, trainables: Trainables): M
 }
 
 /** The same loss without gradients and without dropout. */
-export function evalGraph(checkpoint: Checkpoint, trainables: Trainables): ModelGraph {
-  const { layers } = lossGraph("eval_model", checkpoint, trainables, "infer");
+export function evalGraph(
+  checkpoint: Checkpoint,
+  trainables: Trainables,
+  memory: MemorySettings = NOTHING_SAVED,
+): ModelGraph {
+  const { layers } = lossGraph("eval_model", checkpoint, trainables, { mode: "infer", memory });
   return { graph: layers.graph, trainable: [...layers.trainable.keys()] };
 }
 

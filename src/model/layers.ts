@@ -11,6 +11,7 @@ import type { Architecture, RotaryDtype } from "./architecture.ts";
 import { type Checkpoint, weightsDir } from "./checkpoint.ts";
 import { type LoraModule, type LoraSettings, loraScale } from "./lora.ts";
 import { addLora, dora } from "./lowRank.ts";
+import { type MemorySettings, NOTHING_SAVED } from "./memory.ts";
 import { headWeight, isVision, type LinearModule, linearModules } from "./parameters.ts";
 import { formOf } from "./quantised/matrix.ts";
 import type { QuantisedEntry } from "./quantised/store.ts";
@@ -80,6 +81,7 @@ export class LayerBuilder {
     trainables: Trainables,
     /** Dropout is part of training graphs only; a head in few bits of those that answer. */
     readonly mode: "train" | "infer" | "answer",
+    readonly memory: MemorySettings = NOTHING_SAVED,
   ) {
     this.ops = builderOf(graph);
     this.architecture = checkpoint.architecture;
@@ -137,6 +139,13 @@ export class LayerBuilder {
     if (isFrozen) return ops.storedMatMul(x, this.#stored(entry, shape ?? entry.shape), { bias: added });
     const fed = this.parameter(weight, shape);
     return added ? ops.gemm(x, fed, added, { transB: true }) : ops.matMul(x, fed, { transB: true });
+  }
+
+  /** A layer of the model, named as by `graph.within`, that the backward pass computes again where memory is saved so. */
+  within(scope: string, build: () => Value): Value {
+    const { graph } = this;
+    const named = (): Value => graph.within(scope, build);
+    return this.memory.recomputes && this.mode === "train" ? graph.recomputed(named) : named();
   }
 
   #adapted(name: string, x: Value, names: ProductNames): Value {

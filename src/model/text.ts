@@ -3,6 +3,7 @@ import { type Dim, mulDims } from "../graph/dim.ts";
 import type { Value } from "../graph/graph.ts";
 
 import type { TextArchitecture } from "./architecture.ts";
+import { type Blocks, blockedAttention, cutInto } from "./attention.ts";
 import { attention, inverseFrequencies, type LayerBuilder } from "./layers.ts";
 import { EMBED, textLayer } from "./parameters.ts";
 
@@ -63,7 +64,7 @@ function selfAttention(
   layers: LayerBuilder,
   path: string,
   x: Value,
-  of: { inputs: TextInputs; rotation: Rotation; layer: number },
+  of: { inputs: TextInputs; rotation: Rotation; layer: number; blocks: Blocks | null },
 ): { heads: Value; key: Value; value: Value } {
   const { ops, architecture } = layers;
   const { heads, kvHeads, headDim } = architecture.text;
@@ -86,14 +87,17 @@ function selfAttention(
   const key = append(cached?.key, perKeyHead(rotated("k", kvHeads))); // [B, K, S+T, Dh]
   const value = append(cached?.value, perKeyHead(layers.linear(`${path}.v_proj`, x)));
   const keys = key.shape[2] as Dim;
-  const mixed = attention(ops, {
-    q: ops.reshape(queries, [batch, kvHeads, mulDims(group, length), headDim]), // the heads of a group stand below each other: no key is copied
-    k: key,
-    v: value,
-    scale: 1 / Math.sqrt(headDim),
-    bias: { value: of.inputs.attentionBias, scoreShape: [batch, kvHeads, group, length, keys] },
-    onScores: (scores) => of.inputs.onScores?.(of.layer, scores),
-  }); // [B, K, H/K*T, Dh]
+  const scale = 1 / Math.sqrt(headDim);
+  const mixed = of.blocks
+    ? blockedAttention(ops, { q: queries, k: key, v: value, scale, blocks: of.blocks })
+    : attention(ops, {
+        q: ops.reshape(queries, [batch, kvHeads, mulDims(group, length), headDim]), // the heads of a group stand below each other: no key is copied
+        k: key,
+        v: value,
+        scale,
+        bias: { value: of.inputs.attentionBias, scoreShape: [batch, kvHeads, group, length, keys] },
+        onScores: (scores) => of.inputs.onScores?.(of.layer, scores),
+      }); // [B, K, H/K*T, Dh]
   const perToken = ops.transpose(ops.reshape(mixed, [batch, kvHeads, group, length, headDim]), [0, 3, 1, 2, 4]); // [B, T, K, H/K, Dh]
   return { heads: ops.reshape(perToken, [rows, heads * headDim]), key, value };
 }
@@ -116,6 +120,7 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs, rows: Value)
   const words = layers.rowsOf(EMBED, ops.reshape(inputs.inputIds, [mulDims(batch, length)])); // [B*T, D]
   let x = ops.scatterRows(words, imageRows, imageEmbeds, "none");
   const rotation = rotationOf(layers, inputs.positionIds);
+  const blocks = cutInto(ops, layers.memory.tokenBlocks, { bias: inputs.attentionBias, isCausal: true });
   const cache: { key: Value; value: Value }[] = [];
   // DeepStack: the first layers add features of their own to the image tokens
   const withFeatures = (sum: Value, layer: number): Value => {
@@ -123,17 +128,19 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs, rows: Value)
     return extra ? ops.scatterRows(sum, imageRows, ops.add(ops.gather(sum, imageRows), extra), "none") : sum;
   };
   for (let layer = 0; layer < architecture.text.layers; layer++) {
-    x = graph.within(`layers.${layer}`, () => {
+    const isLast = layer === architecture.text.layers - 1; // its backward pass comes next, there is nothing to save
+    x = (isLast ? graph : layers).within(`layers.${layer}`, () => {
       const path = textLayer(layer);
       const { heads, key, value } = graph.within("self_attn", () =>
         selfAttention(layers, `${path}.self_attn`, layers.rmsNorm(`${path}.input_layernorm`, x), {
           inputs,
           rotation,
           layer,
+          blocks,
         }),
       );
       cache.push({ key, value });
-      if (layer < architecture.text.layers - 1) return withFeatures(block(layers, path, x, heads), layer);
+      if (!isLast) return withFeatures(block(layers, path, x, heads), layer);
       if (deepstack[layer]) return ops.gather(withFeatures(block(layers, path, x, heads), layer), rows);
       return block(layers, path, ops.gather(x, rows), ops.gather(heads, rows)); // [N, D]
     });

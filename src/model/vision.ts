@@ -2,6 +2,7 @@
 import { type Dim, divDims, mulDims } from "../graph/dim.ts";
 import type { Value } from "../graph/graph.ts";
 import { VISION_ROPE_THETA } from "./architecture.ts";
+import { type Blocks, blockedAttention, cutInto } from "./attention.ts";
 import { attention, inverseFrequencies, type LayerBuilder } from "./layers.ts";
 import { deepstackMerger, MERGER, mergedWidth, VISUAL, visionBlock } from "./parameters.ts";
 
@@ -62,13 +63,14 @@ function embedPatches(layers: LayerBuilder, { pixelValues, positionIndices, posi
   ]); // [I*P, Dv]
 }
 
+interface Surroundings {
+  readonly inputs: VisionInputs;
+  readonly rotation: { readonly positions: Value; readonly cos: Value; readonly sin: Value };
+  readonly blocks: Blocks | null;
+}
+
 /** attention(x) for x [I*P, Dv] */
-function selfAttention(
-  layers: LayerBuilder,
-  path: string,
-  x: Value,
-  of: { inputs: VisionInputs; rotation: { positions: Value; cos: Value; sin: Value } },
-): Value {
+function selfAttention(layers: LayerBuilder, path: string, x: Value, of: Surroundings): Value {
   const { ops, architecture } = layers;
   const { hiddenSize, heads } = architecture.vision;
   const headDim = hiddenSize / heads;
@@ -84,22 +86,24 @@ function selfAttention(
   const [q, k, v] = [rotated(part(0)), rotated(part(1)), part(2)]; // [I, P, Dv]
   const project = (mixed: Value): Value => layers.linear(`${path}.proj`, ops.reshape(mixed, [rows, hiddenSize]));
   if (layers.mode === "infer" && !bias) return project(ops.fusedAttention(q, k, v, heads));
+  const scale = 1 / Math.sqrt(headDim);
+  const [queries, keys, values] = [perHead(q), perHead(k), perHead(v)];
+  if (of.blocks) {
+    const apart = ops.reshape(queries, [images, heads, 1, patches, headDim]); // each head has keys of its own
+    const mixed = blockedAttention(ops, { q: apart, k: keys, v: values, scale, blocks: of.blocks });
+    return project(ops.transpose(ops.reshape(mixed, queries.shape), [0, 2, 1, 3]));
+  }
   const mixed = attention(ops, {
-    q: perHead(q),
-    k: perHead(k),
-    v: perHead(v),
-    scale: 1 / Math.sqrt(headDim),
+    q: queries,
+    k: keys,
+    v: values,
+    scale,
     bias: bias && { value: bias, scoreShape: [images, heads, patches, patches] },
   }); // [I, H, P, Dh]
   return project(ops.transpose(mixed, [0, 2, 1, 3]));
 }
 
-function block(
-  layers: LayerBuilder,
-  index: number,
-  x: Value,
-  of: { inputs: VisionInputs; rotation: { positions: Value; cos: Value; sin: Value } },
-): Value {
+function block(layers: LayerBuilder, index: number, x: Value, of: Surroundings): Value {
   const { ops } = layers;
   const path = visionBlock(index);
   const attended = ops.add(x, selfAttention(layers, `${path}.attn`, layers.layerNorm(`${path}.norm1`, x), of));
@@ -124,10 +128,11 @@ export function visionTower(layers: LayerBuilder, inputs: VisionInputs): VisionO
   const { depth, deepstackIndexes } = architecture.vision;
   return graph.within("visual", () => {
     const rotation = rotationOf(layers, inputs);
+    const blocks = cutInto(layers.ops, layers.memory.patchBlocks, { bias: inputs.attentionBias, isCausal: false });
     let x = graph.within("patch_embed", () => embedPatches(layers, inputs));
     const deepstack: Value[] = [];
     for (let index = 0; index < depth; index++) {
-      x = graph.within(`blocks.${index}`, () => block(layers, index, x, { inputs, rotation }));
+      x = layers.within(`blocks.${index}`, () => block(layers, index, x, { inputs, rotation, blocks }));
       const at = deepstackIndexes.indexOf(index);
       if (at >= 0)
         deepstack[at] = graph.within(`deepstack.${at}`, () => merge(layers, deepstackMerger(at), x, "merged"));

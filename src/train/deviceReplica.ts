@@ -186,7 +186,8 @@ export class DeviceReplica {
   }
 
   async #open(build: typeof trainingGraph): Promise<OpenModel> {
-    const { graph, trainable } = build(this.#checkpoint, trainablesOf(this.#checkpoint, this.#options.trainable));
+    const { trainable: spec, memory } = this.#options;
+    const { graph, trainable } = build(this.#checkpoint, trainablesOf(this.#checkpoint, spec), memory);
     const kept = build === trainingGraph ? trainable.map(gradientName) : [];
     return { session: await openModelSession(graph, this.#checkpoint, this.#device, kept), trainable };
   }

@@ -6,6 +6,7 @@ import { encodeOnnx } from "../graph/onnx.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { evalGraph, gradientName, type ModelGraph, trainingGraph } from "../model/graphs.ts";
 import { trainableShapes } from "../model/layers.ts";
+import type { MemorySettings } from "../model/memory.ts";
 import { openModelSession } from "../model/session.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { ALONE, type Collective } from "../runtime/collective.ts";
@@ -26,6 +27,8 @@ export interface ReplicaOptions {
   readonly maxGradNorm: number;
   /** Keeps a moving average of what trains; null or absent: none. */
   readonly emaDecay?: number | null;
+  /** How graphs save memory; absent: they keep all. */
+  readonly memory?: MemorySettings;
 }
 
 /** One update. */
@@ -211,7 +214,8 @@ export class Replica {
   }
 
   async #open(build: typeof trainingGraph): Promise<OpenModel> {
-    const { graph, trainable } = build(this.#checkpoint, trainablesOf(this.#checkpoint, this.#options.trainable));
+    const { trainable: spec, memory } = this.#options;
+    const { graph, trainable } = build(this.#checkpoint, trainablesOf(this.#checkpoint, spec), memory);
     if (build === trainingGraph && trainable.length !== this.layout.slots.length) {
       const idle = this.layout.slots.filter(({ name }) => !trainable.includes(name));
       throw new InternalError(`the training graph leaves out ${idle.map(({ name }) => name).join(", ")}`);

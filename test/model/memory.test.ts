@@ -1,0 +1,74 @@
+// How memory is saved: when attention is cut, and that no graph of long rows then holds the scores of all heads.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { costOf, peakBytes } from "../../src/graph/cost.ts";
+import { lengthOf, sizeOf } from "../../src/graph/dim.ts";
+import type { Graph } from "../../src/graph/graph.ts";
+import { openCheckpoint } from "../../src/model/checkpoint.ts";
+import { evalGraph, trainingGraph } from "../../src/model/graphs.ts";
+import { LLM_PROJECTIONS } from "../../src/model/lora.ts";
+import { type MemorySettings, memorySettings, NOTHING_SAVED } from "../../src/model/memory.ts";
+import { FULL, trainablesOf } from "../../src/model/trainables.ts";
+import { TINY } from "./folders.ts";
+
+const tiny = openCheckpoint(TINY);
+const { architecture } = tiny;
+const lora = trainablesOf(tiny, {
+  kind: "lora",
+  settings: { r: 4, alpha: 8, dropout: 0, targetModules: [...LLM_PROJECTIONS] },
+});
+const LONG = 8192;
+const settingsFor = (heads: number, tokensPerRow: number, rows = 1): MemorySettings =>
+  memorySettings({ ...architecture, text: { ...architecture.text, heads } }, { rows, tokensPerRow, patches: 0 }, true);
+
+test("short rows stay whole, long ones are cut until 32 MiB of scores are left, or into 32 blocks", () => {
+  assert.deepEqual(memorySettings(architecture, { rows: 8, tokensPerRow: 300, patches: 200 }, false), NOTHING_SAVED);
+  const blocks = (heads: number, length: number, rows?: number) => settingsFor(heads, length, rows).tokenBlocks;
+  assert.deepEqual([blocks(16, 724), blocks(16, 725), blocks(16, 1103), blocks(16, 4096)], [1, 2, 4, 32]);
+  assert.deepEqual([blocks(16, 1103, 2), blocks(32, 8192)], [8, 32]);
+  const { heads } = architecture.vision;
+  const patches = (count: number) =>
+    memorySettings(architecture, { rows: 1, tokensPerRow: 10, patches: count }, false).patchBlocks;
+  const most = Math.floor(Math.sqrt(2 ** 23 / heads));
+  assert.deepEqual([patches(most), patches(most + 1), patches(10 * most)], [1, 2, 4]);
+});
+
+/** The most elements of a value in a graph. */
+function largestValue(graph: Graph, lengths: Readonly<Record<string, number>>): number {
+  return Math.max(
+    ...graph.nodes.flatMap(({ outputs }) => outputs.map(({ shape }) => lengthOf(sizeOf(shape), lengths))),
+  );
+}
+
+test("no graph for 8192 tokens holds the scores of all heads", () => {
+  const { heads } = architecture.text;
+  const tokenBlocks = 32;
+  const lengths = { B: 1, T: LONG, Q: LONG / tokenBlocks, M: 12, N: 5 };
+  const whole = trainingGraph(tiny, lora).graph;
+  assert.equal(largestValue(whole, lengths), heads * LONG ** 2);
+  for (const build of [trainingGraph, evalGraph])
+    for (const recomputes of [false, true]) {
+      const { graph } = build(tiny, lora, { recomputes, tokenBlocks, patchBlocks: 1 });
+      const largest = Math.max(LONG ** 2, (heads * LONG ** 2) / tokenBlocks); // what may be seen, once for all heads
+      assert.ok(largestValue(graph, lengths) <= largest, `${largestValue(graph, lengths)}`);
+    }
+  const saved = trainingGraph(tiny, lora, { recomputes: true, tokenBlocks, patchBlocks: 1 }).graph;
+  assert.ok(peakBytes(saved, lengths) < peakBytes(whole, lengths) / 8);
+});
+
+test("half of the scores of a causal model are never computed", () => {
+  const tokenBlocks = 16;
+  const flops = (memory: MemorySettings) =>
+    costOf(evalGraph(tiny, lora, memory).graph)({ B: 1, T: LONG, Q: LONG / tokenBlocks, M: 12, N: 5 }).batchedFlops;
+  const share = flops({ ...NOTHING_SAVED, tokenBlocks }) / flops(NOTHING_SAVED);
+  assert.equal(share, (tokenBlocks + 1) / (2 * tokenBlocks));
+});
+
+test("a tower that trains holds a quarter of the scores of its patches", () => {
+  const spec = trainablesOf(tiny, FULL);
+  const { heads } = architecture.vision;
+  const lengths = { B: 1, T: 16, N: 5, M: 1000 };
+  const largest = (memory: MemorySettings) => largestValue(trainingGraph(tiny, spec, memory).graph, lengths);
+  assert.equal(largest(NOTHING_SAVED), heads * 4000 ** 2);
+  assert.equal(largest({ recomputes: true, tokenBlocks: 1, patchBlocks: 4 }), Math.max(heads / 4, 1) * 4000 ** 2);
+});
