@@ -19,7 +19,7 @@ import type { QuantisedFiles } from "../model/quantised/store.ts";
 import { openModelSession } from "../model/session.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import type { Collective } from "../runtime/collective.ts";
-import type { Device } from "../runtime/device.ts";
+import { type Device, deviceName } from "../runtime/device.ts";
 import type { Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
 import { DeviceReplica } from "../train/deviceReplica.ts";
@@ -31,7 +31,7 @@ import {
   type ReplicaState,
   type StepChange,
 } from "../train/replica.ts";
-import { InternalError, required } from "../utils/errors.ts";
+import { InternalError, required, UserError } from "../utils/errors.ts";
 import { filledUp } from "./rowPadding.ts";
 
 /** Plain data: it crosses threads. */
@@ -69,6 +69,10 @@ export class Engine {
   /** @param others the engines that train the same model on other devices */
   constructor(options: EngineOptions, others?: Collective) {
     this.#options = options;
+    if (options.quantised && options.device.kind !== "cpu")
+      throw new UserError(
+        `--base-quant: its products are made for the CPU; leave it out on device ${deviceName(options.device)}, or use cpu`,
+      );
     const opened = openCheckpoint(options.modelDir);
     const { architecture, ...checkpoint } = options.quantised ? withQuantised(opened, options.quantised) : opened;
     this.#checkpoint = {
