@@ -79,7 +79,7 @@ test("the command line reproduces the LoRA trace of transformers + PEFT and writ
   assert.equal(code, 0, stderr);
   assert.equal(stdout, "");
   assert.match(stderr, /^training 13,440 parameters on 8 samples: 6 steps of 4 micro-batches of 1$/m);
-  assert.match(stderr, /^training 6\/6 · loss 6\.706 · lr 2\.5e-4 · \d+ tokens\/s$/m);
+  assert.match(stderr, /^training 6\/6 · loss 6\.706 · lr 2\.5e-4 · grad norm [\d.]+ · epoch 3 · [\d.]+ trained tokens\/s · [\d.]+ samples\/s · data wait \d+ % · peak memory \d\.\d\d GB$/m); // biome-ignore format: one line
   assert.match(stderr, /saved in OUT\n$/);
 
   const result = ["README.md", "adapter_config.json", "adapter_model.safetensors", ...PROCESSOR_FILES];

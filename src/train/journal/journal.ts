@@ -26,7 +26,7 @@ export interface Journal {
   note(row: JsonObject, figures: JsonObject): void;
   /** Texts and pictures, for TensorBoard alone. */
   show(step: number, summaries: readonly Summary[]): void;
-  /** Whether this start is the first of the run that TensorBoard is told of. */
+  /** Whether TensorBoard is told, and knows nothing of this run yet but its rows. */
   readonly isNew: boolean;
   /** What could not be written, once. */
   faults(): string[];
@@ -45,7 +45,7 @@ export function openJournal({ runDir, reportTo, history, step, now = () => new D
   const files = [metrics, ...(events ? [{ ...events, file: runFolder(runDir, run) }] : [])];
   const told = new Set<string>();
   return {
-    isNew,
+    isNew: isNew && events !== null,
     note: (row, figures) => {
       const time = now();
       metrics.append(lineOf({ ...row, ...figures, time: time.toISOString(), run }));
