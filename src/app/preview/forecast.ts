@@ -49,7 +49,7 @@ export type MemoryPart = "program" | "weights" | "training" | "values" | "pictur
 
 const PROGRAM_BYTES = 200e6; // Node.js, the runtime, tokenizer and template
 const ARENA_FACTOR = 1.35; // the runtime's memory pool grows in powers of two and has gaps; 1.25 to 1.5 were seen
-const BYTES_A_VALUE = 6 * 4; // value, gradient, two moments, and copies of value and gradient on their way
+const BYTES_A_VALUE = 7 * 4; // value, gradient in double, two moments, and copies of value and gradient on their way
 const SECONDS_A_GRADIENT = 1.5e-9; // adding one to what is accumulated
 const SECONDS_AN_UPDATE = 10e-9; // of one value by the optimizer
 
