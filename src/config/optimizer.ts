@@ -66,14 +66,14 @@ export const OPTIMIZATION = {
     min: 1,
     default: null,
     defaultText: byModelText("batchSize"),
-    why: "samples in a micro-batch, per device",
+    why: "samples in a micro-batch, which one device computes",
   }),
   accumulation: whole({
     group: OPTIMIZER,
     min: 1,
     default: null,
     defaultText: byModelText("accumulation"),
-    why: "micro-batches in an optimizer step",
+    why: "micro-batches in an optimizer step, dealt to the devices",
   }),
   lossNormalization: choice({
     group: OPTIMIZER,

@@ -232,14 +232,13 @@ const FLAGS: readonly Refusal[] = [
   },
   {
     name: "features that are not there yet",
-    args: ["cpu,cpu", "--lora", "--gradient-checkpointing"],
-    says: /^device: 2 devices .*not supported yet, name one\n--gradient-checkpointing: not supported yet; leave it out$/,
+    args: ["cpu", "--lora", "--gradient-checkpointing"],
+    says: /^--gradient-checkpointing: not supported yet; leave it out$/,
   },
   {
-    name: "several devices for an evaluation",
-    entry: "vanillaEval",
-    args: ["cpu,cpu"],
-    says: /^device: 2 devices were named; several are not supported yet, name one$/,
+    name: "devices of two kinds",
+    args: ["cpu,0", "--lora"],
+    says: /^finetuneGlobal: device: "cpu,0" mixes kinds of device; the slowest would set the pace: use one kind$/,
   },
 ];
 
