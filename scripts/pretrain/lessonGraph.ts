@@ -1,10 +1,11 @@
 /** The training graph of pretraining: questions behind one picture, with two losses that only teach and leave no weight behind. */
 import { differentiate } from "../../src/graph/autodiff.ts";
+import { HIDDEN } from "../../src/graph/cachedAttention.ts";
 import { type Dim, mulDims } from "../../src/graph/dim.ts";
 import { Graph, type Value } from "../../src/graph/graph.ts";
 import type { Checkpoint } from "../../src/model/checkpoint.ts";
 import { gradientName, type ModelGraph, patchInputs } from "../../src/model/graphs.ts";
-import { HIDDEN, LayerBuilder, type Trainables, visibilityBias } from "../../src/model/layers.ts";
+import { LayerBuilder, type Trainables, visibilityBias } from "../../src/model/layers.ts";
 import { EMBED } from "../../src/model/parameters.ts";
 import { headLogits, textStack, type VisualFeatures } from "../../src/model/text.ts";
 import { visionTower } from "../../src/model/vision.ts";
@@ -54,7 +55,7 @@ function answerLosses(layers: LayerBuilder, visual: VisualFeatures) {
   const inputs = {
     inputIds: graph.input("input_ids", "int64", ["B", "T"]),
     positionIds: graph.input("position_ids", "int64", [3, "B", "T"]),
-    attentionBias: questionBias(layers),
+    visible: { kind: "bias" as const, bias: questionBias(layers) },
     visual,
     onScores: (_: number, scores: Value): void => void watched.push(scores),
   };

@@ -1,6 +1,6 @@
 /** Answers to a batch of prompts, with a key-value cache; each is the answer that the prompt alone would get. */
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { cacheNames, decoderGraph } from "../model/graphs.ts";
+import { decoderGraph } from "../model/graphs.ts";
 import type { Trainables } from "../model/layers.ts";
 import { openModelSession } from "../model/session.ts";
 import type { Device } from "../runtime/device.ts";
@@ -8,7 +8,8 @@ import type { Session } from "../runtime/session.ts";
 import { type Feeds, type HostTensor, ints } from "../runtime/tensor.ts";
 import { required } from "../utils/errors.ts";
 import { type Choice, chooseToken, drawOf, type SamplingSettings } from "./choice.ts";
-import { continued, type DecoderPrompt, type Decoding, decodingOf, nextTokenFeeds, promptFeeds } from "./decoding.ts";
+import { continued, type DecoderPrompt, nextPosition, nextTokenFeeds, promptFeeds } from "./decoding.ts";
+import { KeyValueCache } from "./keyValueCache.ts";
 
 export interface GenerationSettings {
   readonly maxNewTokens: number;
@@ -19,15 +20,14 @@ export interface GenerationSettings {
   readonly sampling?: SamplingSettings | null;
 }
 
-/** Logits of the next tokens, [B][V], and the cache that they follow from. */
-interface Step {
-  readonly logits: readonly Float32Array[];
-  readonly cache: Feeds;
+/** The answer to a prompt as far as it has got. */
+interface Growing {
+  readonly prompt: DecoderPrompt;
+  readonly answer: number[];
 }
 
-interface Growing {
-  readonly prompts: readonly DecoderPrompt[];
-  readonly answers: readonly number[][];
+/** With what all tokens of a call are made. */
+interface Making {
   readonly parameters: Feeds;
   readonly settings: GenerationSettings;
 }
@@ -54,23 +54,30 @@ export class Generator {
     return this.#parameters;
   }
 
-  /** @returns the new tokens of each prompt, up to and with the one that stopped it */
+  /**
+   * Rows whose answers have ended make room: what is left costs what it would cost alone.
+   * @returns the new tokens of each prompt, up to and with the one that stopped it
+   */
   async generate(
     prompts: readonly DecoderPrompt[],
     parameters: Feeds,
     settings: GenerationSettings,
   ): Promise<number[][]> {
-    const answers: number[][] = prompts.map(() => []);
-    const growing = { prompts, answers, parameters, settings };
-    const state = decodingOf(prompts);
-    let { logits, cache } = await this.#prefill(growing, state);
-    for (let made = 1; ; made++) {
-      for (const [b, answer] of answers.entries())
-        if (!isStopped(answer, settings)) answer.push(await this.#next(required(logits[b], "logits"), b, growing));
-      if (made >= settings.maxNewTokens || answers.every((answer) => isStopped(answer, settings))) return answers;
-      const tokens = answers.map((answer) => required(answer.at(-1), "token")); // a stopped answer's last one again
-      const feeds = { ...nextTokenFeeds(this.#checkpoint.architecture, tokens, state, made - 1), ...cache };
-      ({ logits, cache } = this.#stepOf(await this.#session.run({ ...feeds, ...parameters })));
+    const { architecture } = this.#checkpoint;
+    const making = { parameters, settings };
+    const all: readonly Growing[] = prompts.map((prompt) => ({ prompt, answer: [] }));
+    const longest = Math.max(...prompts.map(({ inputIds }) => inputIds.length));
+    const cache = new KeyValueCache(architecture.text, prompts.length, longest + settings.maxNewTokens);
+    let growing = all;
+    let logits = await this.#prefill(growing, cache, making);
+    for (;;) {
+      for (const [b, one] of growing.entries())
+        one.answer.push(await this.#next(required(logits[b], "logits"), one, making));
+      const going = growing.flatMap(({ answer }, b) => (isDone(answer, settings) ? [] : [b]));
+      if (going.length === 0) return all.map(({ answer }) => answer);
+      if (going.length < growing.length) cache.keep(going);
+      growing = going.map((b) => required(growing[b], "answer"));
+      logits = await this.#step(growing, cache, making);
     }
   }
 
@@ -88,27 +95,50 @@ export class Generator {
   }
 
   async #logitsAlone(prompt: DecoderPrompt, rows: Int32Array, parameters: Feeds): Promise<Float32Array> {
-    const feeds = promptFeeds(this.#checkpoint.architecture, [prompt], decodingOf([prompt]), 0);
-    const outputs = await this.#session.run({ ...feeds, ...parameters, logit_rows: ints(rows, [rows.length]) }, [
-      "logits",
-    ]);
-    return required(outputs.logits, "logits").data as Float32Array;
+    const { architecture } = this.#checkpoint;
+    const feeds = {
+      ...promptFeeds(architecture, [prompt], 0),
+      ...new KeyValueCache(architecture.text, 1, 0).feeds(),
+      ...parameters,
+      logit_rows: ints(rows, [rows.length]),
+    };
+    return required((await this.#session.run(feeds, ["logits"])).logits, "logits").data as Float32Array;
   }
 
-  async #prefill({ prompts, parameters, settings }: Growing, state: Decoding): Promise<Step> {
-    const lastRows = Int32Array.from(state.lengths, (length, b) => b * state.promptLength + length - 1);
-    const feeds = {
-      ...promptFeeds(this.#checkpoint.architecture, prompts, state, settings.padId),
-      ...parameters,
-      logit_rows: ints(lastRows, [lastRows.length]),
-    };
-    return this.#stepOf(await this.#session.run(feeds));
+  /** Reads the prompts into the cache. @returns the logits behind each */
+  async #prefill(
+    growing: readonly Growing[],
+    cache: KeyValueCache,
+    { parameters, settings }: Making,
+  ): Promise<Float32Array[]> {
+    const prompts = growing.map(({ prompt }) => prompt);
+    const lengths = prompts.map(({ inputIds }) => inputIds.length);
+    const longest = Math.max(...lengths);
+    const lastRows = Int32Array.from(lengths, (length, b) => b * longest + length - 1);
+    const feeds = promptFeeds(this.#checkpoint.architecture, prompts, settings.padId);
+    return this.#run({ ...feeds, ...parameters, logit_rows: ints(lastRows, [lastRows.length]) }, cache, lengths);
+  }
+
+  /** Reads the newest token of each answer into the cache. @returns the logits behind each */
+  #step(growing: readonly Growing[], cache: KeyValueCache, { parameters }: Making): Promise<Float32Array[]> {
+    const tokens = growing.map(({ answer }) => required(answer.at(-1), "token"));
+    const positions = growing.map(({ prompt, answer }) => nextPosition(prompt) + answer.length - 1);
+    const feeds = nextTokenFeeds(this.#checkpoint.architecture, tokens, positions);
+    return this.#run(
+      { ...feeds, ...parameters },
+      cache,
+      tokens.map(() => 1),
+    );
+  }
+
+  async #run(feeds: Feeds, cache: KeyValueCache, counts: readonly number[]): Promise<Float32Array[]> {
+    const outputs = await this.#session.run({ ...feeds, ...cache.feeds() });
+    cache.append(outputs, counts);
+    return rowsOf(required(outputs.logits, "logits"));
   }
 
   /** A choice that noise could turn is settled by the whole sequence computed anew and alone, whatever the batch was. */
-  async #next(logits: Float32Array, b: number, { prompts, answers, parameters, settings }: Growing): Promise<number> {
-    const prompt = required(prompts[b], "prompt");
-    const answer = required(answers[b], "answer");
+  async #next(logits: Float32Array, { prompt, answer }: Growing, { parameters, settings }: Making): Promise<number> {
     const sampling = settings.sampling ?? null;
     const draw = sampling ? drawOf(sampling.seed, prompt.id, answer.length) : 0;
     const choose = (from: Float32Array): Choice => chooseToken(from, sampling, draw);
@@ -117,20 +147,11 @@ export class Generator {
     const whole = continued(prompt, answer);
     return choose(await this.#logitsAlone(whole, Int32Array.of(whole.inputIds.length - 1), parameters)).token;
   }
-
-  #stepOf(outputs: Readonly<Record<string, HostTensor>>): Step {
-    const cache: Record<string, HostTensor> = {};
-    for (let layer = 0; layer < this.#checkpoint.architecture.text.layers; layer++) {
-      const names = cacheNames(layer);
-      cache[names.pastKey] = required(outputs[names.key], names.key);
-      cache[names.pastValue] = required(outputs[names.value], names.value);
-    }
-    return { logits: rowsOf(required(outputs.logits, "logits")), cache };
-  }
 }
 
-const isStopped = (answer: readonly number[], { stopIds }: GenerationSettings): boolean =>
-  stopIds.includes(answer.at(-1) ?? -1);
+/** Whether no token follows. */
+const isDone = (answer: readonly number[], { stopIds, maxNewTokens }: GenerationSettings): boolean =>
+  answer.length >= maxNewTokens || stopIds.includes(answer.at(-1) ?? -1);
 
 /** Views of the rows of a matrix. */
 function rowsOf({ data, dims: [rows = 0, width = 0] }: HostTensor): Float32Array[] {

@@ -73,6 +73,7 @@ export function builderOf(graph: Graph) {
       one("LayerNorm", [x, scale, bias], { epsilon }),
     rotary: (x: Value, positions: Value, cos: Value, sin: Value) => one("Rotary", [x, positions, cos, sin], NO_ATTRS),
     fusedAttention: (q: Value, k: Value, v: Value, heads: number) => one("FusedAttention", [q, k, v], { heads }),
+    cachedAttention: (...inputs: InputsOf<"CachedAttention">) => one("CachedAttention", inputs, NO_ATTRS),
     crossEntropy: (logits: Value, labels: Value) => one("CrossEntropy", [logits, labels], NO_ATTRS),
     subtractOneHot: (x: Value, index: Value) => one("SubtractOneHot", [x, index], NO_ATTRS),
     gather: (table: Value, indices: Value, axis = 0) => one("Gather", [table, indices], { axis }),
@@ -83,6 +84,10 @@ export function builderOf(graph: Graph) {
       perm.every((axis, i) => axis === i) ? x : one("Transpose", [x], { perm }),
     concat: (values: readonly Value[], axis: number) => one("Concat", values, { axis }),
     slice: (x: Value, axis: number, start: number, end: number) => one("Slice", [x], { axis, start, end }),
+    splitAt: (x: Value, axis: number, sizes: AttrsOf<"SplitAt">["sizes"]): readonly [Value, Value] => {
+      const [first, rest] = all("SplitAt", [x], { axis, sizes });
+      return [required(first, "output of SplitAt"), required(rest, "output of SplitAt")];
+    },
     expand: (x: Value, shape: Shape) => (sameShape(x.shape, shape) ? x : one("Expand", [x], { shape })),
     fill: (shape: Shape, value: number, dtype: DType = "float32") => one("Fill", [], { shape, value, dtype }),
     iota: (size: Dim) => one("Iota", [], { size }),

@@ -1,5 +1,5 @@
 /** What a graph costs to run, read off its nodes: arithmetic, numbers moved, and the most bytes that are alive at once. */
-import { type Dim, lengthOf, mulDims, sizeOf } from "./dim.ts";
+import { addDims, type Dim, lengthOf, mulDims, sizeOf } from "./dim.ts";
 import type { Graph, Node, NodeOf, Value } from "./graph.ts";
 import { MOST_AT_ONCE } from "./storedMatMul.ts";
 
@@ -55,6 +55,7 @@ export function costOf(graph: Graph): (lengths: Lengths) => Cost {
     if (product !== null) (node.inputs[0]?.shape.length === 2 ? matrix : batched).add(product, 2);
     if (!isView(node)) for (const value of values) addBytes(moved, node, value);
     moved.add(convertedBytes(node), 2); // written, and read by the product
+    if (node.op === "CachedAttention") for (const value of node.inputs.slice(3)) addBytes(moved, node, value);
     if (node.op === "FusedAttention") moved.add(scoresOf(node), BYTES.float32); // never stored, but made one by one
   }
   return (lengths) => ({
@@ -107,6 +108,10 @@ function productOf(node: Node): Dim | null {
   if (node.op === "FusedAttention") {
     const [q, k] = node.inputs;
     return mulDims(2, sizeOf(q.shape), k.shape[1] ?? 1); // scores and mixture
+  }
+  if (node.op === "CachedAttention") {
+    const [q, , , pastKey] = node.inputs;
+    return mulDims(2, sizeOf(q.shape), addDims(pastKey.shape[2] ?? 0, q.shape[1] ?? 0));
   }
   return null;
 }

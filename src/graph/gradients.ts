@@ -230,6 +230,8 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
     null,
     null,
   ],
+  CachedAttention: none("a cache is for answering; build attention from products where gradients pass"),
+  SplitAt: none("it belongs to attention over a cache"),
   FusedAttention: none("it keeps no scores; build attention from products where gradients pass"),
   // d loss_sum / d logits = softmax - one-hot
   CrossEntropy: (ops, grad, node) => [

@@ -1,4 +1,5 @@
 /** How each operation is written in ONNX: one node, or the few that the stock runtime needs for it. */
+import { cachedAttention, cachedAttentionByProducts } from "./cachedAttention.ts";
 import { cudaLowerings } from "./cuda.ts";
 import type { Dim, Shape } from "./dim.ts";
 import type { NodeOf } from "./graph.ts";
@@ -159,6 +160,7 @@ const lowerings: Lowerings = {
   Rotary: plain("RotaryEmbedding", {}, MICROSOFT),
   FusedAttention: (w, { attrs }, inputs, outputs) =>
     w.node("MultiHeadAttention", inputs, outputs, { num_heads: attrs.heads }, MICROSOFT),
+  CachedAttention: cachedAttention(lower),
   CrossEntropy: plain("SoftmaxCrossEntropyLoss", { reduction: "sum" }),
   SubtractOneHot: subtractOneHot,
   Gather: (w, { attrs }, inputs, outputs) => w.node("Gather", inputs, outputs, { axis: attrs.axis }),
@@ -168,6 +170,8 @@ const lowerings: Lowerings = {
   Concat: (w, { attrs }, inputs, outputs) => w.node("Concat", inputs, outputs, { axis: attrs.axis }),
   Slice: (w, { attrs: { axis, start, end } }, [x = ""], outputs) =>
     w.node("Slice", [x, int64s(w, [start]), int64s(w, [end]), int64s(w, [axis])], outputs),
+  SplitAt: (w, { attrs: { axis, sizes } }, [x = ""], outputs) =>
+    w.node("Split", [x, fullShape(w, sizes)], outputs, { axis }),
   Expand: (w, { attrs }, [x = ""], outputs) => w.node("Expand", [x, fullShape(w, attrs.shape)], outputs),
   Fill: (w, { attrs: { shape, value, dtype } }, _, outputs) =>
     w.node("Expand", [w.constant([value], [], dtype), fullShape(w, shape)], outputs),
@@ -179,9 +183,9 @@ const lowerings: Lowerings = {
 /** Where a device's kernels want another form. */
 const special: Readonly<Record<Target, Partial<Lowerings>>> = {
   cpu: {},
-  webgpu: webgpuLowerings,
-  cuda: cudaLowerings,
-  "cuda-imitated": cudaLowerings,
+  webgpu: { ...webgpuLowerings, CachedAttention: cachedAttentionByProducts(lower) },
+  cuda: { ...cudaLowerings, CachedAttention: cachedAttentionByProducts(lower) },
+  "cuda-imitated": { ...cudaLowerings, CachedAttention: cachedAttentionByProducts(lower) },
 };
 
 /** Writes one node. `inputs` and `outputs` are the ONNX names of the node's values. */

@@ -4,7 +4,7 @@ import { Message } from "../utils/protobuf.ts";
 import { factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType, Graph, Node, Value } from "./graph.ts";
 import { lower } from "./lowering.ts";
-import { type Attribute, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
+import { type Attribute, type Branch, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
 
 const IR_VERSION = 10;
 const ONNX_OPSET = 21; // Gelu needs 20, and every runtime since 1.20 reads 21
@@ -12,6 +12,7 @@ const MICROSOFT_OPSET = 1;
 
 // AttributeProto.AttributeType
 const FLOAT = 1;
+const GRAPH = 5;
 const INT = 2;
 const STRING = 3;
 const INTS = 7;
@@ -21,6 +22,7 @@ function attributeProto(name: string, value: Attribute): Message {
   if (typeof value === "number") return proto.int(3, value).int(20, INT);
   if (typeof value === "string") return proto.string(4, value).int(20, STRING);
   if ("float" in value) return proto.float(2, value.float).int(20, FLOAT);
+  if ("branch" in value) return proto.bytes(6, value.branch).int(20, GRAPH);
   for (const item of value) proto.int(8, item);
   return proto.int(20, INTS);
 }
@@ -78,10 +80,11 @@ interface Source {
 
 /** Collects the parts of a GraphProto while the nodes are lowered. */
 class GraphWriter implements Writer {
-  readonly proto = new Message();
-  readonly nodes: Message[] = [];
+  /** Of the graph, or of the branch that is being written. */
+  proto = new Message();
+  nodes: Message[] = [];
   readonly #sources: ReadonlyMap<string, Source>;
-  readonly #made = new Map<string, string>();
+  #made = new Map<string, string>();
   #count = 0;
 
   constructor(
@@ -150,6 +153,19 @@ class GraphWriter implements Writer {
     const name = make();
     this.#made.set(key, name);
     return name;
+  }
+
+  branch({ dtype, shape }: Value, write: (output: string) => void): Branch {
+    const around = { proto: this.proto, nodes: this.nodes, made: this.#made };
+    const name = `lowered/branch_${this.#count++}`;
+    this.proto = new Message().string(2, name).message(12, valueInfo(name, dtype, shape));
+    this.#made = new Map(around.made); // what a branch makes is not seen outside
+    this.nodes = [];
+    write(name);
+    for (const node of this.nodes) this.proto.message(1, node);
+    const branch = this.proto.encode();
+    [this.proto, this.nodes, this.#made] = [around.proto, around.nodes, around.made];
+    return { branch };
   }
 }
 

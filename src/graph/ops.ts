@@ -97,6 +97,15 @@ export interface Ops {
     inputs: readonly [q: Value, k: Value, v: Value];
     attrs: { readonly heads: number };
   };
+  /**
+   * Attention of T new tokens to themselves, each to those up to it, and to S cached ones: softmax(q [pastKey; k]^T / sqrt(Dh) +
+   * [pastBias; causal]) [pastValue; v], H/K query heads to each of K key heads. q [B, T, H*Dh], k and v [B, T, K*Dh]; the cache
+   * [B, K, S, Dh] is read where it lies; pastBias [B, S]. For graphs that are not differentiated.
+   */
+  CachedAttention: {
+    inputs: readonly [q: Value, k: Value, v: Value, pastKey: Value, pastValue: Value, pastBias: Value];
+    attrs: object;
+  };
   /** Sum over rows of -log softmax(logits [N, V])[label], N at least 1; also gives the log-probabilities [N, V]. */
   CrossEntropy: { inputs: readonly [logits: Value, labels: Value]; attrs: object };
   /** x [N, V] minus one at column index[n] of each row n. */
@@ -114,6 +123,11 @@ export interface Ops {
   Slice: {
     inputs: readonly [x: Value];
     attrs: { readonly axis: number; readonly start: number; readonly end: number };
+  };
+  /** Two parts of known lengths along an axis; the second is the output `.rest`. */
+  SplitAt: {
+    inputs: readonly [x: Value];
+    attrs: { readonly axis: number; readonly sizes: readonly [Shape[number], Shape[number]] };
   };
   Expand: { inputs: readonly [x: Value]; attrs: { readonly shape: Shape } };
   Fill: { inputs: readonly []; attrs: { readonly shape: Shape; readonly value: number; readonly dtype: DType } };

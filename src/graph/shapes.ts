@@ -129,6 +129,29 @@ function concat(inputs: readonly Value[], { axis }: AttrsOf<"Concat">): Inferred
   return [{ dtype: first.dtype, shape: first.shape.map((dim, i) => (i === axis ? total : dim)) }];
 }
 
+function cachedAttention(inputs: InputsOf<"CachedAttention">): Inferred[] {
+  const [q, k, v, pastKey, pastValue, pastBias] = inputs;
+  const [batch, length, width] = q.shape;
+  const [, kvHeads = 0, past, headDim = 0] = pastKey.shape;
+  const fits =
+    q.shape.length === 3 &&
+    pastKey.shape.length === 4 &&
+    sameShape(k.shape, [batch as Dim, length as Dim, Number(kvHeads) * Number(headDim)]) &&
+    sameShape(k.shape, v.shape) &&
+    sameShape(pastKey.shape, pastValue.shape) &&
+    sameShape(pastBias.shape, [batch as Dim, past as Dim]) &&
+    batch === pastKey.shape[0] &&
+    Number(width) % (Number(kvHeads) * Number(headDim)) === 0 &&
+    isOneDtype(inputs);
+  if (!fits)
+    throw new ShapeError(
+      "CachedAttention",
+      "q [B, T, H*Dh], k and v [B, T, K*Dh], a cache [B, K, S, Dh] and its bias [B, S]",
+      inputs,
+    );
+  return same([q]);
+}
+
 const rules: { [O in Op]: Rule<O> } = {
   Add: ([a, b]) => elementwise("Add", a, b),
   Sub: ([a, b]) => elementwise("Sub", a, b),
@@ -225,6 +248,7 @@ const rules: { [O in Op]: Rule<O> } = {
     if (!fits) throw new ShapeError("FusedAttention", `q, k and v [B, T, H*Dh] of ${heads} heads`, [q, k, v]);
     return same([q]);
   },
+  CachedAttention: cachedAttention,
   CrossEntropy: ([logits, labels]) => {
     if (logits.shape.length !== 2 || !sameShape(labels.shape, logits.shape.slice(0, 1)) || labels.dtype !== "int64")
       throw new ShapeError("CrossEntropy", "logits [N, V], int64 labels [N]", [logits, labels]);
@@ -269,6 +293,15 @@ const rules: { [O in Op]: Rule<O> } = {
     if (typeof size !== "number" || start < 0 || end > size || start >= end)
       throw new ShapeError("Slice", `a known axis ${axis} that holds [${start}, ${end})`, [x]);
     return [{ dtype: x.dtype, shape: x.shape.map((dim, i) => (i === axis ? end - start : dim)) }];
+  },
+  SplitAt: ([x], { axis, sizes }) => {
+    if (!isAxisOf(x, axis) || addDims(...sizes) !== x.shape[axis])
+      throw new ShapeError("SplitAt", `an axis ${axis} as long as ${sizes.join(" and ")}`, [x]);
+    const part = (size: Dim): Shape => x.shape.map((dim, i) => (i === axis ? size : dim));
+    return [
+      { dtype: x.dtype, shape: part(sizes[0]) },
+      { dtype: x.dtype, shape: part(sizes[1]), suffix: "rest" },
+    ];
   },
   Expand: ([x], { shape }) => {
     const wide = broadcast(x.shape, shape);

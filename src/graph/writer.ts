@@ -1,5 +1,5 @@
 /** How operations are written in ONNX: what a lowering is given, and what it may say. */
-import type { DType, NodeOf } from "./graph.ts";
+import type { DType, NodeOf, Value } from "./graph.ts";
 import type { Op } from "./ops.ts";
 
 /**
@@ -8,7 +8,12 @@ import type { Op } from "./ops.ts";
  */
 export type Target = "cpu" | "webgpu" | "cuda" | "cuda-imitated";
 
-export type Attribute = number | string | readonly number[] | { readonly float: number };
+/** A graph of its own inside a node, encoded; it sees the values around it. */
+export interface Branch {
+  readonly branch: Uint8Array;
+}
+
+export type Attribute = number | string | readonly number[] | { readonly float: number } | Branch;
 
 /** What an operation may use while it is written down. Names are names of ONNX values. */
 export interface Writer {
@@ -32,6 +37,8 @@ export interface Writer {
   symbol(name: string): string;
   /** Computes once whatever `make` computes for this key. */
   once(key: string, make: () => string): string;
+  /** The nodes that `write` writes, as a branch with one output like `of`; `write` is told its name. */
+  branch(of: Value, write: (output: string) => void): Branch;
 }
 
 export const MICROSOFT = "com.microsoft";

@@ -19,8 +19,8 @@ export const deepstackName = (index: number): string => `deepstack.${index}`;
 export const cacheNames = (layer: number) => ({
   pastKey: `past.${layer}.key`,
   pastValue: `past.${layer}.value`,
-  key: `present.${layer}.key`,
-  value: `present.${layer}.value`,
+  key: `grown.${layer}.key`,
+  value: `grown.${layer}.value`,
 });
 
 /** Features computed beforehand, as inputs [M, D]. */
@@ -69,8 +69,8 @@ function causalInputs(layers: LayerBuilder, visual: VisualFeatures): TextInputs 
   const isSameDocument = ops.equal(ops.reshape(segments, ["B", T, 1]), ops.reshape(segments, ["B", 1, T])); // [B, T, T]
   const place = ops.iota(T);
   const isEarlier = ops.lessOrEqual(ops.reshape(place, [1, T]), ops.reshape(place, [T, 1])); // [T, T]
-  const attentionBias = ops.reshape(visibilityBias(ops, ops.and(isSameDocument, isEarlier)), ["B", 1, 1, T, T]);
-  return { inputIds, positionIds, attentionBias, visual };
+  const bias = ops.reshape(visibilityBias(ops, ops.and(isSameDocument, isEarlier)), ["B", 1, 1, T, T]);
+  return { inputIds, positionIds, visible: { kind: "bias", bias }, visual };
 }
 
 /** Sum of the cross-entropy over the supervised rows, and their number. Rows and targets are already shifted (train/loss.ts). */
@@ -131,7 +131,10 @@ export function visionGraph(checkpoint: Checkpoint, trainables: Trainables = NOT
   return { graph: layers.graph, trainable: [...layers.trainable.keys()] };
 }
 
-/** Logits [N, V] of chosen rows after T new tokens on top of S cached ones, and the grown cache. */
+/**
+ * Logits [N, V] of chosen rows of T new tokens on top of S cached ones, and what the cache grows by: keys and values of the
+ * new tokens. The cache itself stays where the host keeps it.
+ */
 export function decoderGraph(checkpoint: Checkpoint, trainables: Trainables = NOTHING_TRAINABLE): ModelGraph {
   const layers = new LayerBuilder(new Graph("decoder_model"), checkpoint, trainables, "answer");
   const { graph, architecture } = layers;
@@ -139,16 +142,19 @@ export function decoderGraph(checkpoint: Checkpoint, trainables: Trainables = NO
   const inputs: TextInputs = {
     inputIds: graph.input("input_ids", "int64", ["B", "T"]),
     positionIds: graph.input("position_ids", "int64", [3, "B", "T"]),
-    attentionBias: graph.input("attention_bias", "float32", ["B", 1, 1, "T", "(S+T)"]),
     visual: fedFeatures(layers),
-    cache: Array.from({ length: architecture.text.layers }, (_, layer) => ({
-      key: graph.input(cacheNames(layer).pastKey, "float32", ["B", kvHeads, "S", headDim]),
-      value: graph.input(cacheNames(layer).pastValue, "float32", ["B", kvHeads, "S", headDim]),
-    })),
+    visible: {
+      kind: "cache",
+      bias: graph.input("past_bias", "float32", ["B", "S"]),
+      layers: Array.from({ length: architecture.text.layers }, (_, layer) => ({
+        key: graph.input(cacheNames(layer).pastKey, "float32", ["B", kvHeads, "S", headDim]),
+        value: graph.input(cacheNames(layer).pastValue, "float32", ["B", kvHeads, "S", headDim]),
+      })),
+    },
   };
-  const { hidden, cache } = textStack(layers, inputs, graph.input("logit_rows", "int64", ["N"]));
+  const { hidden, grown } = textStack(layers, inputs, graph.input("logit_rows", "int64", ["N"]));
   graph.output("logits", headLogits(layers, hidden));
-  cache.forEach(({ key, value }, layer) => {
+  grown.forEach(({ key, value }, layer) => {
     graph.output(cacheNames(layer).key, key);
     graph.output(cacheNames(layer).value, value);
   });

@@ -1,6 +1,7 @@
 /** What every layer of the model is built from: parameters (frozen in their file, or fed because they train), linear layers, norms, attention. */
 import { relative } from "node:path";
 import { type Builder, builderOf } from "../graph/builder.ts";
+import { HIDDEN } from "../graph/cachedAttention.ts";
 import type { Dim } from "../graph/dim.ts";
 import type { DType, Graph, Value } from "../graph/graph.ts";
 import type { QuantForm, QuantMatrix } from "../graph/ops.ts";
@@ -251,9 +252,6 @@ export function inverseFrequencies(theta: number, dim: number, dtype: RotaryDtyp
   const exact = Float32Array.from({ length: dim / 2 }, (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / dim)));
   return [...(dtype === "float32" ? exact : bf16ToFloat32(float32ToBf16(exact)))];
 }
-
-/** Added to the scores of keys that must not be seen; exp() of it is zero. */
-export const HIDDEN = -1e30;
 
 /** 0 where `isVisible`, else a number that softmax turns into zero. */
 export const visibilityBias = (ops: Builder, isVisible: Value): Value =>

@@ -1,7 +1,7 @@
 /** The language model of Qwen3-VL: embedding, decoder layers with interleaved MRoPE and DeepStack, and the head. Source: transformers 5.18, modeling_qwen3_vl.py. */
 import { type Dim, mulDims } from "../graph/dim.ts";
 import type { Value } from "../graph/graph.ts";
-
+import { required } from "../utils/errors.ts";
 import type { TextArchitecture } from "./architecture.ts";
 import { type Blocks, blockedAttention, cutInto } from "./attention.ts";
 import { attention, inverseFrequencies, type LayerBuilder } from "./layers.ts";
@@ -17,18 +17,35 @@ export interface VisualFeatures {
 export interface TextInputs {
   readonly inputIds: Value; // [B, T]
   readonly positionIds: Value; // [3, B, T]
-  /** 0 for visible keys, very negative for hidden ones: [B, 1, 1, T, S+T] */
-  readonly attentionBias: Value;
+  readonly visible: Bias | Cache;
   readonly visual: VisualFeatures;
-  /** Keys and values of earlier tokens, per layer [B, K, S, Dh]; none in training. */
-  readonly cache?: readonly { readonly key: Value; readonly value: Value }[];
-  /** Told the attention scores of each layer before softmax, [B, K, H/K*T, S+T]: what a lesson about attention needs. */
+  /** Told the attention scores of each layer before softmax, [B, K, H/K*T, T]: what a lesson about attention needs. */
   readonly onScores?: (layer: number, scores: Value) => void;
+}
+
+/** What every token sees of all, in graphs without a cache: 0 for visible keys, very negative for hidden ones [B, 1, 1, T, T] */
+export interface Bias {
+  readonly kind: "bias";
+  readonly bias: Value;
+}
+
+/** Tokens before these, which see them and what stands before each of them; a prompt begins with none. */
+export interface Cache {
+  readonly kind: "cache";
+  /** 0 for tokens, very negative for places that hold none: [B, S] */
+  readonly bias: Value;
+  readonly layers: readonly KeysAndValues[]; // [B, K, S, Dh]
+}
+
+export interface KeysAndValues {
+  readonly key: Value;
+  readonly value: Value;
 }
 
 export interface TextOutputs {
   readonly hidden: Value; // [N, D], before the final norm
-  readonly cache: readonly { readonly key: Value; readonly value: Value }[];
+  /** What the cache grows by, per layer [B, K, T, Dh]. */
+  readonly grown: readonly KeysAndValues[];
 }
 
 interface Rotation {
@@ -59,47 +76,79 @@ function rotationOf({ ops, architecture }: LayerBuilder, positionIds: Value): Ro
   return { positions: ops.reshape(ops.iota(rows), [batch, length]), cos: ops.cos(angles), sin: ops.sin(angles) };
 }
 
-/** What the heads see for x [B*T, D], already normalised: [B*T, H*Dh] */
+/** Normalised and rotated queries and keys, and values. */
+interface Projected {
+  readonly q: Value; // [B, T, H*Dh]
+  readonly k: Value; // [B, T, K*Dh]
+  readonly v: Value; // [B*T, K*Dh]
+}
+
+interface AttentionPlace {
+  readonly inputs: TextInputs;
+  readonly rotation: Rotation;
+  readonly layer: number;
+  readonly blocks: Blocks | null;
+}
+
+function projected(layers: LayerBuilder, path: string, x: Value, { inputs, rotation }: AttentionPlace): Projected {
+  const { ops, architecture } = layers;
+  const { heads, kvHeads, headDim } = architecture.text;
+  const [batch, length] = inputs.inputIds.shape as readonly [Dim, Dim];
+  const rotated = (name: string, count: number): Value => {
+    const split = ops.reshape(layers.linear(`${path}.${name}_proj`, x), [mulDims(batch, length, count), headDim]);
+    const normed = ops.reshape(layers.rmsNorm(`${path}.${name}_norm`, split), [batch, length, count * headDim]);
+    return ops.rotary(normed, rotation.positions, rotation.cos, rotation.sin); // [B, T, count*Dh]
+  };
+  return { q: rotated("q", heads), k: rotated("k", kvHeads), v: layers.linear(`${path}.v_proj`, x) };
+}
+
+/** What the heads see for x [B*T, D], already normalised: [B*T, H*Dh]; and keys and values by head [B, K, T, Dh]. */
 function selfAttention(
   layers: LayerBuilder,
   path: string,
   x: Value,
-  of: { inputs: TextInputs; rotation: Rotation; layer: number; blocks: Blocks | null },
-): { heads: Value; key: Value; value: Value } {
+  of: AttentionPlace,
+): KeysAndValues & { readonly heads: Value } {
   const { ops, architecture } = layers;
   const { heads, kvHeads, headDim } = architecture.text;
   const [batch, length] = of.inputs.inputIds.shape as readonly [Dim, Dim];
-  const rows = mulDims(batch, length);
-  const group = heads / kvHeads; // query heads that share one key head
-  const rotated = (name: string, count: number): Value => {
-    const split = ops.reshape(layers.linear(`${path}.${name}_proj`, x), [mulDims(rows, count), headDim]);
-    const normed = ops.reshape(layers.rmsNorm(`${path}.${name}_norm`, split), [batch, length, count * headDim]);
-    return ops.rotary(normed, of.rotation.positions, of.rotation.cos, of.rotation.sin); // [B, T, count*Dh]
+  const { visible } = of.inputs;
+  const { q, k, v } = projected(layers, path, x, of);
+  const perKeyHead = (values: Value): Value =>
+    ops.transpose(ops.reshape(values, [batch, length, kvHeads, headDim]), [0, 2, 1, 3]); // [B, K, T, Dh]
+  const [key, value] = [perKeyHead(k), perKeyHead(v)];
+  const perToken = (): Value => {
+    if (visible.kind === "bias") return attentionByProducts(layers, q, { key, value }, visible.bias, of);
+    const past = required(visible.layers[of.layer], `cache of layer ${of.layer}`);
+    return ops.cachedAttention(q, k, ops.reshape(v, k.shape), past.key, past.value, visible.bias);
   };
-  const perKeyHead = (value: Value): Value =>
-    ops.transpose(ops.reshape(value, [batch, length, kvHeads, headDim]), [0, 2, 1, 3]); // [B, K, T, Dh]
-  const queries = ops.transpose(
-    ops.reshape(rotated("q", heads), [batch, length, kvHeads, group, headDim]),
-    [0, 2, 3, 1, 4],
-  ); // [B, K, H/K, T, Dh]
-  const cached = of.inputs.cache?.[of.layer];
-  const append = (past: Value | undefined, now: Value): Value => (past ? ops.concat([past, now], 2) : now);
-  const key = append(cached?.key, perKeyHead(rotated("k", kvHeads))); // [B, K, S+T, Dh]
-  const value = append(cached?.value, perKeyHead(layers.linear(`${path}.v_proj`, x)));
-  const keys = key.shape[2] as Dim;
+  return { heads: ops.reshape(perToken(), [mulDims(batch, length), heads * headDim]), key, value };
+}
+
+/** Attention without a cache, in operations that have gradients: [B, T, K, H/K, Dh] */
+function attentionByProducts(
+  { ops, architecture }: LayerBuilder,
+  q: Value,
+  { key, value }: KeysAndValues,
+  bias: Value,
+  { inputs, layer, blocks }: AttentionPlace,
+): Value {
+  const { heads, kvHeads, headDim } = architecture.text;
+  const [batch, length] = inputs.inputIds.shape as readonly [Dim, Dim];
+  const group = heads / kvHeads; // query heads that share one key head
+  const queries = ops.transpose(ops.reshape(q, [batch, length, kvHeads, group, headDim]), [0, 2, 3, 1, 4]); // [B, K, H/K, T, Dh]
   const scale = 1 / Math.sqrt(headDim);
-  const mixed = of.blocks
-    ? blockedAttention(ops, { q: queries, k: key, v: value, scale, blocks: of.blocks })
-    : attention(ops, {
-        q: ops.reshape(queries, [batch, kvHeads, mulDims(group, length), headDim]), // the heads of a group stand below each other: no key is copied
-        k: key,
-        v: value,
-        scale,
-        bias: { value: of.inputs.attentionBias, scoreShape: [batch, kvHeads, group, length, keys] },
-        onScores: (scores) => of.inputs.onScores?.(of.layer, scores),
-      }); // [B, K, H/K*T, Dh]
-  const perToken = ops.transpose(ops.reshape(mixed, [batch, kvHeads, group, length, headDim]), [0, 3, 1, 2, 4]); // [B, T, K, H/K, Dh]
-  return { heads: ops.reshape(perToken, [rows, heads * headDim]), key, value };
+  if (blocks)
+    return ops.transpose(blockedAttention(ops, { q: queries, k: key, v: value, scale, blocks }), [0, 3, 1, 2, 4]);
+  const mixed = attention(ops, {
+    q: ops.reshape(queries, [batch, kvHeads, mulDims(group, length), headDim]), // the heads of a group stand below each other: no key is copied
+    k: key,
+    v: value,
+    scale,
+    bias: { value: bias, scoreShape: [batch, kvHeads, group, length, length] },
+    onScores: (scores) => inputs.onScores?.(layer, scores),
+  }); // [B, K, H/K*T, Dh]
+  return ops.transpose(ops.reshape(mixed, [batch, kvHeads, group, length, headDim]), [0, 3, 1, 2, 4]);
 }
 
 function mlp(layers: LayerBuilder, path: string, x: Value): Value {
@@ -120,8 +169,10 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs, rows: Value)
   const words = layers.rowsOf(EMBED, ops.reshape(inputs.inputIds, [mulDims(batch, length)])); // [B*T, D]
   let x = ops.scatterRows(words, imageRows, imageEmbeds, "none");
   const rotation = rotationOf(layers, inputs.positionIds);
-  const blocks = cutInto(ops, layers.memory.tokenBlocks, { bias: inputs.attentionBias, isCausal: true });
-  const cache: { key: Value; value: Value }[] = [];
+  const { visible } = inputs;
+  const bias = visible.kind === "bias" ? visible.bias : null;
+  const blocks = cutInto(ops, layers.memory.tokenBlocks, { bias, isCausal: true });
+  const grown: KeysAndValues[] = [];
   // DeepStack: the first layers add features of their own to the image tokens
   const withFeatures = (sum: Value, layer: number): Value => {
     const extra = deepstack[layer];
@@ -139,13 +190,13 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs, rows: Value)
           blocks,
         }),
       );
-      cache.push({ key, value });
+      grown.push({ key, value });
       if (!isLast) return withFeatures(block(layers, path, x, heads), layer);
       if (deepstack[layer]) return ops.gather(withFeatures(block(layers, path, x, heads), layer), rows);
       return block(layers, path, ops.gather(x, rows), ops.gather(heads, rows)); // [N, D]
     });
   }
-  return { hidden: x, cache };
+  return { hidden: x, grown };
 }
 
 /** What follows attention, row by row: x + o_proj(heads), and the feed-forward layer on top. */

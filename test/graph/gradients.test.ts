@@ -230,6 +230,8 @@ after(() => {
     "And",
     "DropoutMask",
     "FusedAttention",
+    "CachedAttention",
+    "SplitAt",
     "QuantMatMul",
     "Cast",
   ];

@@ -112,7 +112,7 @@ test("decoder_model", async () => {
   await checkPlacement(decoderGraph(checkpoint).graph, {
     input_ids: ints(Int32Array.of(5, 6), [1, 2]),
     position_ids: ints(Int32Array.of(3, 4, 3, 4, 3, 4), [3, 1, 2]),
-    attention_bias: floats(new Float32Array(10), [1, 1, 1, 2, 5]),
+    past_bias: floats(new Float32Array(3), [1, 3]),
     image_rows: ints(new Int32Array(0), [0]),
     image_embeds: none,
     ...Object.fromEntries(architecture.vision.deepstackIndexes.map((_, i) => [`deepstack.${i}`, none])),
