@@ -39,10 +39,19 @@ export class Rotation {
 
   /** Rotates `row` [k * n] in blocks of n. */
   row(row: Float32Array): void {
-    const factor = 1 / Math.sqrt(this.n);
-    for (let i = 0; i < row.length; i++) row[i] = (row[i] as number) * (this.#signs[i % this.n] as number) * factor;
-    for (let half = 1; half < this.n; half *= 2)
-      for (let i = 0; i < row.length; i += 2 * half) butterfly(row, i, i + half, half);
+    const { n } = this;
+    const signs = this.#signs;
+    const factor = 1 / Math.sqrt(n);
+    for (let start = 0; start < row.length; start += n)
+      for (let i = 0; i < n; i++) row[start + i] = (row[start + i] as number) * (signs[i] as number) * factor;
+    for (let half = 1; half < n; half *= 2)
+      for (let i = 0; i < row.length; i += 2 * half)
+        for (let a = i; a < i + half; a++) {
+          const left = row[a] as number;
+          const right = row[a + half] as number;
+          row[a] = left + right;
+          row[a + half] = left - right;
+        }
   }
 
   /** R [n, n], row by row. */
@@ -64,7 +73,8 @@ function scaleRange(values: Float32Array, start: number, count: number, factor: 
 /** a, b -> a + b, a - b for `count` elements from each start. */
 function butterfly(values: Float32Array, a: number, b: number, count: number): void {
   for (let i = 0; i < count; i++) {
-    const [left, right] = [values[a + i] as number, values[b + i] as number];
+    const left = values[a + i] as number;
+    const right = values[b + i] as number;
     values[a + i] = left + right;
     values[b + i] = left - right;
   }

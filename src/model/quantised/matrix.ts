@@ -67,26 +67,37 @@ function rowsStraight(source: MatrixSource): QuantisedArrays {
   const scales = new Float32Array(rows);
   const rounded = new Int8Array(ROWS_AT_ONCE * columns);
   for (const { start, count, w } of chunksOf(source)) {
-    rotation?.row(w);
     for (let r = 0; r < count; r++) {
-      const scale = Math.fround(largest(w, r * columns, columns) / LARGEST_INT8); // as it is stored
+      const row = w.subarray(r * columns, (r + 1) * columns); // one at a time stays in the cache
+      rotation?.row(row);
+      const scale = Math.fround(largest(row) / LARGEST_INT8); // as it is stored
       scales[start + r] = scale;
-      const factor = inverse(scale);
-      for (let i = r * columns; i < (r + 1) * columns; i++) rounded[i] = Math.round((w[i] as number) * factor);
+      round(row, inverse(scale), rounded.subarray(r * columns));
     }
     for (let c = 0; c < columns; c++)
-      for (let r = 0; r < count; r++) values[c * rows + start + r] = rounded[r * columns + c] as number;
+      turn(rounded, c, columns, values.subarray(c * rows + start, c * rows + start + count));
   }
   return { values, scales, zeroPoints: null };
 }
 
-function largest(w: Float32Array, start: number, count: number): number {
+// The loops over single numbers are functions of their own: called often, they are compiled for speed.
+
+function largest(numbers: Float32Array): number {
   let most = 0;
-  for (let i = start; i < start + count; i++) {
-    const size = Math.abs(w[i] as number);
+  for (let i = 0; i < numbers.length; i++) {
+    const size = Math.abs(numbers[i] as number);
     if (size > most) most = size;
   }
   return most;
+}
+
+function round(numbers: Float32Array, factor: number, to: Int8Array): void {
+  for (let i = 0; i < numbers.length; i++) to[i] = Math.round((numbers[i] as number) * factor);
+}
+
+/** Every `stride`-th number from `at`. */
+function turn(from: Int8Array, at: number, stride: number, to: Int8Array): void {
+  for (let r = 0; r < to.length; r++) to[r] = from[r * stride + at] as number;
 }
 
 /** The transpose [in, out] as a matrix whose rows are W's columns: rotated along `out`, a scale for each column; values [out, in]. */
@@ -101,11 +112,7 @@ function rowsTransposed(source: MatrixSource): QuantisedArrays {
   const scales = new Float32Array(columns);
   for (const { count, w } of chunksOf(source)) {
     rotate(w);
-    for (let r = 0; r < count; r++)
-      for (let c = 0; c < columns; c++) {
-        const size = Math.abs(w[r * columns + c] as number);
-        if (size > (scales[c] as number)) scales[c] = size;
-      }
+    for (let r = 0; r < count; r++) raise(scales, w.subarray(r * columns, (r + 1) * columns));
   }
   for (let c = 0; c < columns; c++) scales[c] = (scales[c] as number) / LARGEST_INT8;
   const factors = scales.map(inverse);
@@ -113,10 +120,21 @@ function rowsTransposed(source: MatrixSource): QuantisedArrays {
   for (const { start, count, w } of chunksOf(source)) {
     rotate(w);
     for (let r = 0; r < count; r++)
-      for (let c = 0; c < columns; c++)
-        values[(start + r) * columns + c] = Math.round((w[r * columns + c] as number) * (factors[c] as number));
+      roundEach(w.subarray(r * columns, (r + 1) * columns), factors, values.subarray((start + r) * columns));
   }
   return { values, scales, zeroPoints: null };
+}
+
+/** Each to the size of the number at its place, where that is larger. */
+function raise(most: Float32Array, numbers: Float32Array): void {
+  for (let i = 0; i < numbers.length; i++) {
+    const size = Math.abs(numbers[i] as number);
+    if (size > (most[i] as number)) most[i] = size;
+  }
+}
+
+function roundEach(numbers: Float32Array, factors: Float32Array, to: Int8Array): void {
+  for (let i = 0; i < numbers.length; i++) to[i] = Math.round((numbers[i] as number) * (factors[i] as number));
 }
 
 type Blocks = Extract<QuantForm, { kind: "blocks" }>;
