@@ -52,7 +52,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   await prepareRunFolder(config.checkpointDir);
   const rows = config.packing ? packed(train) : oneARow(train);
 
-  const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
+  const optimizer = { ...ADAMW_DEFAULTS, optim: config.optim, weightDecay: config.weightDecay };
   const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay };
   const answers = config.eval || toScore.length > 0;
   const { model, quantised } = await inFewBits(stored, { kind: config.baseQuant, spec, trains: true, answers, log });
@@ -68,7 +68,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
     const resuming = { ...options, anyway: config.resumeAnyway };
     const resumed = config.resume === null ? null : await resumeRun(engine, config.resume, resuming);
     await saveSettings(config.checkpointDir, trainSettingsText(config));
-    await writeArtifacts(join(config.checkpointDir, "artifacts"), model.checkpoint, spec);
+    await writeArtifacts(join(config.checkpointDir, "artifacts"), model.checkpoint, spec, optimizer);
 
     const { imageTokenId, videoTokenId, padTokenId, vision } = model.processor;
     const batching = {

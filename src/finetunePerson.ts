@@ -41,7 +41,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const kept = [...agents.values()].filter(({ at }) => at === "scored").length;
   if (kept > 0) log.line(`${kept} of ${agents.size} agents are done already and kept`);
 
-  const optimizer = { ...ADAMW_DEFAULTS, weightDecay: config.weightDecay };
+  const optimizer = { ...ADAMW_DEFAULTS, optim: config.optim, weightDecay: config.weightDecay };
   const training = { optimizer, maxGradNorm: config.maxGradNorm };
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
   try {

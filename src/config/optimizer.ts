@@ -20,6 +20,12 @@ export const BY_MODEL = {
 
 const OPTIMIZER = "Optimizer";
 export const OPTIMIZATION = {
+  optim: choice({
+    group: OPTIMIZER,
+    of: ["adamw_torch", "adafactor"],
+    default: "adamw_torch",
+    why: "by transformers' names; adafactor remembers a row and a column of each matrix instead of two numbers a weight",
+  }),
   lr: number({
     group: OPTIMIZER,
     min: 0,
@@ -45,7 +51,7 @@ export const OPTIMIZATION = {
     group: OPTIMIZER,
     min: 0,
     default: 0.01,
-    why: "AdamW's; never on biases and norms, as transformers",
+    why: "decoupled from the gradient; never on biases and norms, as transformers",
   }),
   maxGradNorm: number({ group: OPTIMIZER, min: 0, default: 1, why: "longer gradients are scaled to it; 0 clips none" }),
   epochs: whole({

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { cpus } from "node:os";
+import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
 import { encodeOnnx } from "../graph/onnx.ts";
 import { type Checkpoint, weightsDir } from "../model/checkpoint.ts";
@@ -26,7 +26,7 @@ export interface TowerUse {
 
 /**
  * A hash of the tower's graph as the runtime is given it, of every weight in it, of how pictures are prepared, of the packages
- * that decode and compute, and of the processor: on another one, sums come out in other bits.
+ * that decode and compute, and of the processor and its cores: with others, sums come out in other bits.
  * @returns null where parameters that train change the tower
  */
 export function towerIdentity(
@@ -46,6 +46,7 @@ export function towerIdentity(
       runtimeVersion(),
       deviceName(device),
       cpus()[0]?.model,
+      availableParallelism(),
     ]),
   );
   hash.update(encodeOnnx(graph, targetOf(device)));

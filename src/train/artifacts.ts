@@ -8,7 +8,8 @@ import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { UserError } from "../utils/errors.ts";
 import { writeWhole } from "../utils/files.ts";
 import { obstacle } from "./obstacles.ts";
-import { ADAMW_DEFAULTS, optimizerGraph } from "./optimizer.ts";
+import type { OptimizerSettings } from "./optimizer.ts";
+import { optimizerGraphs } from "./optimizers.ts";
 
 /**
  * Writes training_model, eval_model, optimizer_model, vision_model and decoder_model (.onnx). Their weights stay in the
@@ -16,14 +17,19 @@ import { ADAMW_DEFAULTS, optimizerGraph } from "./optimizer.ts";
  * `session.model_external_initializers_file_folder_path`.
  * @throws UserError naming the folder that cannot be written
  */
-export async function writeArtifacts(dir: string, checkpoint: Checkpoint, spec: TrainableSpec): Promise<void> {
+export async function writeArtifacts(
+  dir: string,
+  checkpoint: Checkpoint,
+  spec: TrainableSpec,
+  optimizer: OptimizerSettings,
+): Promise<void> {
   const trainables = trainablesOf(checkpoint, spec);
   const graphs = [trainingGraph, evalGraph, visionGraph, decoderGraph].map(
     (build) => build(checkpoint, trainables).graph,
   );
   try {
     await mkdir(dir, { recursive: true });
-    for (const graph of [...graphs, optimizerGraph(ADAMW_DEFAULTS)])
+    for (const graph of [...graphs, ...optimizerGraphs(optimizer)])
       await writeWhole(join(dir, `${graph.name}.onnx`), encodeOnnx(graph));
   } catch (cause) {
     throw new UserError(`${dir}: the graphs could not be saved: ${obstacle(cause)}`, { cause });

@@ -8,6 +8,7 @@ import { type JsonObject, readJsonObject } from "../utils/json.ts";
 import { readFloat32, readHeader, type TensorEntry } from "../utils/safetensors.ts";
 import { ADAPTER_CONFIG, readAdapterConfig } from "./adapterConfig.ts";
 import { ADAPTER_WEIGHTS, openAdapterWeights } from "./adapterFiles.ts";
+import { MOMENT_GROUPS, type MomentGroup, momentShapes, optimOf } from "./moments.ts";
 import type { NamedArrays, ReplicaState } from "./replica.ts";
 import { readTrainerState, TRAINER_STATE, type TrainerState } from "./trainerState.ts";
 
@@ -40,13 +41,15 @@ export interface CheckpointContents extends RunResult, ReplicaState {
  * What optimizer.safetensors holds. An adapter's own file has its float32 values, a model's may have rounded ones, and where
  * an average is kept both hold that: then the values themselves are here as `master`, the average as `ema`.
  */
-export type Group = "master" | "ema" | "exp_avg" | "exp_avg_sq";
+export type Group = "master" | "ema" | MomentGroup;
 
 type Entries = ReadonlyMap<string, TensorEntry>;
 
 interface Saved extends Omit<CheckpointContents, keyof ReplicaState> {
-  readonly entries: Readonly<Record<Exclude<keyof ReplicaState, "average">, Entries>> & {
+  readonly entries: {
+    readonly values: Entries;
     readonly average: Entries | null;
+    readonly moments: ReadonlyMap<MomentGroup, Entries>;
   };
 }
 
@@ -62,8 +65,9 @@ export function openSaved(dir: string): Saved {
   const saved = isModel ? group("master") : adapterTensors(dir);
   const average = group("ema").size > 0 ? group("ema") : null;
   const values = average ? group("master") : saved;
-  const entries = { values, average, expAvg: group("exp_avg"), expAvgSq: group("exp_avg_sq") };
-  refuseOdd(dir, values, saved, entries.expAvg, entries.expAvgSq, average ?? values);
+  const moments = new Map(MOMENT_GROUPS.map((name) => [name, group(name)] as const).filter(([, of]) => of.size > 0));
+  const entries = { values, average, moments };
+  refuseOdd(dir, entries, saved);
   const shapes = new Map([...values].map(([name, { shape }]) => [name, shape]));
   if (!cursor) throw new UserError(`${join(dir, TRAINER_STATE)}: was not written by this program`);
   return { lora, shapes, trainerState: state, runConfig, cursor, entries };
@@ -92,15 +96,20 @@ function groupOf(tensors: Entries, group: Group): Entries {
   return new Map(inGroup.map(([name, entry]) => [name.slice(prefix.length), entry]));
 }
 
-function refuseOdd(dir: string, values: Entries, ...moments: readonly Entries[]): void {
-  const written = (entries: Entries): string =>
-    [...entries]
-      .map(([name, { dtype, shape }]) => `${name} ${dtype} ${shape}`)
-      .sort()
-      .join();
-  if (values.size === 0 || moments.some((entries) => written(entries) !== written(values)))
+function refuseOdd(dir: string, { values, average, moments }: Saved["entries"], saved: Entries): void {
+  const copies = [saved, average ?? values].every((entries) => written(entries) === written(values));
+  const optim = optimOf(moments.keys());
+  const expected = [...values].flatMap(([name, { shape }]) =>
+    (optim === null ? [] : momentShapes(optim, shape)).map(([group, ofMoment]) => `${group}.${name} F32 ${ofMoment}`),
+  );
+  const found = [...moments].flatMap(([group, entries]) => lines(entries).map((line) => `${group}.${line}`));
+  if (values.size === 0 || optim === null || !copies || found.sort().join() !== expected.sort().join())
     throw new UserError(`${join(dir, OPTIMIZER)}: its parameters are not those of the weights beside it`);
 }
+
+const lines = (entries: Entries): string[] =>
+  [...entries].map(([name, { dtype, shape }]) => `${name} ${dtype} ${shape}`);
+const written = (entries: Entries): string => lines(entries).sort().join();
 
 /**
  * Reads a checkpoint back.
@@ -115,8 +124,7 @@ export function loadCheckpoint(dir: string, shapes?: Shapes): CheckpointContents
     ...rest,
     values: read(entries.values),
     ...(entries.average ? { average: read(entries.average) } : {}),
-    expAvg: read(entries.expAvg),
-    expAvgSq: read(entries.expAvgSq),
+    moments: new Map([...entries.moments].map(([group, found]) => [group, read(found)])),
   };
 }
 

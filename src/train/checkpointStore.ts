@@ -12,6 +12,7 @@ import { writeAdapter } from "./adapterFiles.ts";
 import { checkpointName, listCheckpoints, putAside } from "./checkpointFolders.ts";
 import { type CheckpointContents, type Group, OPTIMIZER, RUN_CONFIG, type RunResult } from "./checkpointReader.ts";
 import { copyProcessorFiles, refuseSameFolder, removeOtherWeights, writeModel } from "./modelFiles.ts";
+import { MOMENT_GROUPS, momentShapes, optimOf } from "./moments.ts";
 import { obstacle } from "./obstacles.ts";
 import type { NamedArrays } from "./replica.ts";
 import { checkedAdapter } from "./savedAdapter.ts";
@@ -85,19 +86,26 @@ async function writeResult(dir: string, result: RunResult, source: CheckpointSou
 }
 
 /** What the files of the weights do not tell: see Group. */
-function optimizerTensors({ lora, values, average, expAvg, expAvgSq, shapes }: CheckpointContents) {
-  const groups: [Group, NamedArrays][] = [
-    ["exp_avg", expAvg],
-    ["exp_avg_sq", expAvgSq],
-  ];
-  if (!lora || average) groups.push(["master", values]);
-  if (average) groups.push(["ema", average]);
-  return groups.flatMap(([group, arrays]) =>
-    [...shapes].map(([parameter, shape]) => {
-      const name = `${group}.${parameter}`;
-      return { name, shape, dtype: "F32" as const, values: required(arrays.get(parameter), name) };
-    }),
+function optimizerTensors({ lora, values, average, moments, shapes }: CheckpointContents) {
+  const copies: [Group, NamedArrays][] = [];
+  if (!lora || average) copies.push(["master", values]);
+  if (average) copies.push(["ema", average]);
+  const tensor = (group: Group, parameter: string, shape: readonly number[], arrays: NamedArrays | undefined) => {
+    const name = `${group}.${parameter}`;
+    return { name, shape, dtype: "F32" as const, values: required(arrays?.get(parameter), name) };
+  };
+  const optim = optimOf(moments.keys());
+  const kept = MOMENT_GROUPS.flatMap((group) =>
+    [...shapes].flatMap(([parameter, shape]) =>
+      (optim === null ? [] : momentShapes(optim, shape))
+        .filter(([ofParameter]) => ofParameter === group)
+        .map(([, ofMoment]) => tensor(group, parameter, ofMoment, moments.get(group))),
+    ),
   );
+  const copied = copies.flatMap(([group, arrays]) =>
+    [...shapes].map(([parameter, shape]) => tensor(group, parameter, shape, arrays)),
+  );
+  return [...kept, ...copied];
 }
 
 /** Runs `save`, and tells a failure by the folder, what stands in the way, and what is left to go on from. */

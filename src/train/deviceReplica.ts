@@ -10,10 +10,10 @@ import { evalGraph, gradientName, type ModelGraph, trainingGraph } from "../mode
 import { trainableShapes } from "../model/layers.ts";
 import { openModelSession } from "../model/session.ts";
 import { trainablesOf } from "../model/trainables.ts";
-import { type Device, targetOf } from "../runtime/device.ts";
+import { type Device, deviceName, targetOf } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { type DeviceTensor, type Feeds, floats, free, type HostTensor } from "../runtime/tensor.ts";
-import { InternalError, required } from "../utils/errors.ts";
+import { InternalError, required, UserError } from "../utils/errors.ts";
 import { elementCount, readFloat32 } from "../utils/safetensors.ts";
 import {
   copyGraph,
@@ -27,6 +27,7 @@ import {
 } from "./deviceGraphs.ts";
 import { type Layout, layoutOf } from "./layout.ts";
 import type { StepOutput } from "./loss.ts";
+import { refuseOtherMoments } from "./moments.ts";
 import { adamwScalars, clipFactor } from "./optimizer.ts";
 import {
   emaRate,
@@ -67,6 +68,11 @@ export class DeviceReplica {
   #evaluation: Promise<OpenModel> | null = null;
 
   constructor(checkpoint: Checkpoint, options: ReplicaOptions, device: Device) {
+    const { optim = "adamw_torch" } = options.optimizer;
+    if (optim !== "adamw_torch")
+      throw new UserError(
+        `--optim ${optim}: runs on the CPU only so far, not on ${deviceName(device)}; leave it out, or train on cpu`,
+      );
     this.#checkpoint = checkpoint;
     this.#options = options;
     this.#device = device;
@@ -90,18 +96,21 @@ export class DeviceReplica {
     return {
       values: await this.#download(values),
       average: average && (await this.#download(average)),
-      expAvg: await this.#download(expAvg),
-      expAvgSq: await this.#download(expAvgSq),
+      moments: new Map([
+        ["exp_avg", await this.#download(expAvg)],
+        ["exp_avg_sq", await this.#download(expAvgSq)],
+      ]),
     };
   }
 
   async setState(state: ReplicaState | null): Promise<void> {
-    const { values, average, expAvg, expAvgSq } = required(state, "state: a device of this kind trains alone, so it");
+    const { values, average, moments } = required(state, "state: a device of this kind trains alone, so it");
+    refuseOtherMoments("adamw_torch", moments);
     const old = await this.#current();
     const fresh = {
       ...(await this.#startingFrom(values, average)),
-      expAvg: await this.#upload(expAvg),
-      expAvgSq: await this.#upload(expAvgSq),
+      expAvg: await this.#upload(moments.get("exp_avg") ?? this.#zeros()),
+      expAvgSq: await this.#upload(moments.get("exp_avg_sq") ?? this.#zeros()),
     };
     this.#replace(fresh, Object.values(old));
   }

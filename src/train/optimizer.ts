@@ -3,11 +3,19 @@ import { type Builder, builderOf } from "../graph/builder.ts";
 import { Graph, type Value } from "../graph/graph.ts";
 import type { Session } from "../runtime/session.ts";
 import { floats, type HostTensor } from "../runtime/tensor.ts";
+import type { Range } from "./layout.ts";
+import type { Moments, OptimName } from "./moments.ts";
 
 export interface AdamWSettings {
   readonly betas: readonly [number, number];
   readonly epsilon: number;
   readonly weightDecay: number;
+}
+
+/** Plain data: it crosses threads. */
+export interface OptimizerSettings extends AdamWSettings {
+  /** adamw_torch where it is absent. */
+  readonly optim?: OptimName;
 }
 
 export const ADAMW_DEFAULTS = { betas: [0.9, 0.999], epsilon: 1e-8 } as const;
@@ -64,10 +72,13 @@ export function optimizerGraph(settings: Pick<AdamWSettings, "betas" | "epsilon"
   return graph;
 }
 
-/** Values, gradients and moments of the trainable parameters, side by side in the same order. */
-export interface FlatState {
+/** Values and gradients of the trainable parameters, side by side in the same order. */
+export interface Flats {
   readonly values: Float32Array;
   readonly gradients: Float32Array | Float64Array;
+}
+
+export interface FlatState extends Flats {
   readonly expAvg: Float32Array;
   readonly expAvgSq: Float32Array;
 }
@@ -78,6 +89,19 @@ export interface Update {
   readonly step: number;
   /** Turns the accumulated gradient into the one to follow: normalisation times clipping. */
   readonly gradientScale: number;
+}
+
+/** How a range of elements is updated. */
+export type UpdateOf = (range: Range) => Update & { readonly weightDecay: number };
+
+/** What follows gradients, and remembers. Whoever made one releases it. */
+export interface Optimizer {
+  /** Changes the values, in place. */
+  update(flats: Flats, updateOf: UpdateOf): Promise<void>;
+  /** All that it remembers: views, to be read and to be written to. */
+  moments(): Moments;
+  /** Gives back what sessions hold; moments stay. */
+  release(): Promise<void>;
 }
 
 export function adamwScalars(

@@ -2,7 +2,6 @@
  * One device's copy of what trains: parameters, gradients and moments, with the sessions that compute on them. It lives
  * in a worker thread, because a run blocks its thread.
  */
-import { encodeOnnx } from "../graph/onnx.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { evalGraph, gradientName, type ModelGraph, trainingGraph } from "../model/graphs.ts";
 import { trainableShapes } from "../model/layers.ts";
@@ -11,19 +10,21 @@ import { openModelSession } from "../model/session.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { ALONE, type Collective } from "../runtime/collective.ts";
 import type { Device } from "../runtime/device.ts";
-import { openSession, type Session } from "../runtime/session.ts";
+import type { Session } from "../runtime/session.ts";
 import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
 import { InternalError, required } from "../utils/errors.ts";
 import { readFloat32 } from "../utils/safetensors.ts";
 import { flatten, type Layout, layoutOf, named } from "./layout.ts";
 import type { StepOutput } from "./loss.ts";
-import { type AdamWSettings, adamw, clipFactor, type FlatState, norm, optimizerGraph } from "./optimizer.ts";
+import { type Moments, refuseOtherMoments } from "./moments.ts";
+import { clipFactor, norm, type Optimizer, type OptimizerSettings } from "./optimizer.ts";
+import { optimizerFor } from "./optimizers.ts";
 import type { Rates } from "./rates.ts";
 
 /** Plain data: it crosses threads. */
 export interface ReplicaOptions {
   readonly trainable: TrainableSpec;
-  readonly optimizer: AdamWSettings;
+  readonly optimizer: OptimizerSettings;
   readonly maxGradNorm: number;
   /** Keeps a moving average of what trains; null or absent: none. */
   readonly emaDecay?: number | null;
@@ -50,8 +51,8 @@ export interface ReplicaState {
   readonly values: NamedArrays;
   /** Of the values, where one is kept: what is evaluated and saved in their place. */
   readonly average?: NamedArrays | null;
-  readonly expAvg: NamedArrays;
-  readonly expAvgSq: NamedArrays;
+  /** What the optimizer remembers; none: it begins anew. */
+  readonly moments: Moments;
 }
 
 interface OpenModel extends Pick<ModelGraph, "trainable"> {
@@ -61,7 +62,7 @@ interface OpenModel extends Pick<ModelGraph, "trainable"> {
 export class Replica {
   readonly layout: Layout;
   /** Gradients are summed in double, so that it does not show in which order, and on which device, micro-batches were added. */
-  readonly #state: FlatState & { readonly gradients: Float64Array };
+  readonly #state: { readonly values: Float32Array; readonly gradients: Float64Array };
   /** Side by side as the values. */
   readonly #average: Float32Array | null;
   readonly #slots: ReadonlyMap<string, Layout["slots"][number]>;
@@ -71,7 +72,7 @@ export class Replica {
   readonly #others: Collective;
   #training: Promise<OpenModel> | null = null;
   #evaluation: Promise<OpenModel> | null = null;
-  #optimizer: Promise<Session> | null = null;
+  readonly #optimizer: Optimizer;
 
   /** @param others the replicas of the same run: all start from rank 0's state and follow the same gradients */
   constructor(checkpoint: Checkpoint, options: ReplicaOptions, device: Device, others: Collective = ALONE) {
@@ -81,9 +82,9 @@ export class Replica {
     this.#others = others;
     const trainables = trainablesOf(checkpoint, options.trainable);
     this.layout = layoutOf(trainableShapes(checkpoint, trainables));
-    const empty = (): Float32Array => new Float32Array(this.layout.size);
-    const gradients = new Float64Array(this.layout.size);
-    this.#state = { values: empty(), gradients, expAvg: empty(), expAvgSq: empty() };
+    const { size } = this.layout;
+    this.#state = { values: new Float32Array(size), gradients: new Float64Array(size) };
+    this.#optimizer = optimizerFor(this.layout, options.optimizer, device);
     this.#slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
     for (const name of trainables.full) this.#readWeight(name);
     this.#average = options.emaDecay ? this.#state.values.slice() : null;
@@ -107,8 +108,7 @@ export class Replica {
     return {
       values: view(this.#state.values),
       average: this.#average && view(this.#average),
-      expAvg: view(this.#state.expAvg),
-      expAvgSq: view(this.#state.expAvgSq),
+      moments: this.#optimizer.moments(),
     };
   }
 
@@ -116,12 +116,21 @@ export class Replica {
   async setState(state: ReplicaState | null): Promise<void> {
     await this.setValues(state?.values ?? null);
     if (state?.average) this.#average?.set(flatten(this.layout, state.average));
-    if (state) {
-      this.#state.expAvg.set(flatten(this.layout, state.expAvg));
-      this.#state.expAvgSq.set(flatten(this.layout, state.expAvgSq));
-    }
-    for (const flat of [this.#average, this.#state.expAvg, this.#state.expAvgSq])
-      if (flat) await this.#others.broadcast(flat);
+    if (state) this.#setMoments(state.moments);
+    if (this.#average) await this.#others.broadcast(this.#average);
+    for (const group of this.#optimizer.moments().values())
+      for (const values of group.values()) await this.#others.broadcast(values);
+  }
+
+  /** @throws UserError where they are another optimizer's */
+  #setMoments(moments: Moments): void {
+    refuseOtherMoments(this.#options.optimizer.optim ?? "adamw_torch", moments);
+    for (const [group, arrays] of this.#optimizer.moments())
+      for (const [name, values] of arrays) {
+        const given = moments.get(group)?.get(name);
+        if (moments.size === 0) values.fill(0);
+        else values.set(required(given, `${group} of ${name}`));
+      }
   }
 
   /** What the run would save now, as graph inputs: the average where one is kept. */
@@ -167,19 +176,14 @@ export class Replica {
    */
   async update({ total, learningRate, otherRates = {}, step }: StepChange): Promise<number> {
     const { optimizer, maxGradNorm, emaDecay } = this.#options;
-    this.#optimizer ??= openSession(encodeOnnx(optimizerGraph(optimizer)), {
-      device: { ...this.#device, kind: "cpu" },
-    });
-    const session = await this.#optimizer;
     await this.#others.sum(this.#state.gradients);
     const gradNorm = norm(this.#state.gradients) / total;
     if (Number.isFinite(gradNorm)) {
       const gradientScale = clipFactor(gradNorm, maxGradNorm) / total;
-      for (const { start, end, isDecayed, rate } of this.layout.ranges) {
-        const range = { start, end, weightDecay: isDecayed ? optimizer.weightDecay : 0 };
-        const change = { learningRate: otherRates[rate] ?? learningRate, step, gradientScale };
-        await adamw(session, this.#state, range, optimizer, change);
-      }
+      await this.#optimizer.update(this.#state, ({ isDecayed, rate }) => ({
+        ...{ learningRate: otherRates[rate] ?? learningRate, step, gradientScale },
+        weightDecay: isDecayed ? optimizer.weightDecay : 0,
+      }));
       if (this.#average && emaDecay) follow(this.#average, this.#state.values, emaRate(emaDecay, step));
     }
     this.#state.gradients.fill(0);
@@ -202,10 +206,9 @@ export class Replica {
   /** Gives back what sessions hold; the state stays, and a session is opened anew where it is needed again. */
   async release(): Promise<void> {
     const models = await Promise.all([this.#training, this.#evaluation]);
-    const optimizer = await this.#optimizer;
-    [this.#training, this.#evaluation, this.#optimizer] = [null, null, null];
+    [this.#training, this.#evaluation] = [null, null];
     for (const model of models) await model?.session.release();
-    await optimizer?.release();
+    await this.#optimizer.release();
   }
 
   #trainingModel(): Promise<OpenModel> {

@@ -64,9 +64,9 @@ export async function resumeRun(engine: RemoteEngine, from: string | true, optio
   const checkpoint = loadCheckpoint(dir, await engine.trainableShapes());
   const fault = from === true ? null : await checksumFault(dir);
   if (fault !== null) throw new UserError(`--resume ${dir}: ${fault}; name another checkpoint`);
-  const { values, average, expAvg, expAvgSq, trainerState: state, runConfig, cursor } = checkpoint;
+  const { values, average, moments, trainerState: state, runConfig, cursor } = checkpoint;
   refuseChanges(dir, runConfig, options);
-  await engine.setState({ values, average: average ?? null, expAvg, expAvgSq });
+  await engine.setState({ values, average: average ?? null, moments });
   log.line(`going on from ${dir}, after step ${state.global_step}`);
   const isOwn = dirname(resolve(dir)) === resolve(runDir);
   return {

@@ -50,8 +50,10 @@ function contentsAt(step: number, checkpoint: Checkpoint, spec: TrainableSpec): 
     lora: spec.kind === "lora" ? spec.settings : null,
     shapes,
     values: randomArrays(shapes, `values ${step}`),
-    expAvg: randomArrays(shapes, `expAvg ${step}`),
-    expAvgSq: randomArrays(shapes, `expAvgSq ${step}`),
+    moments: new Map([
+      ["exp_avg", randomArrays(shapes, `expAvg ${step}`)],
+      ["exp_avg_sq", randomArrays(shapes, `expAvgSq ${step}`)],
+    ]),
     trainerState: trainerState({ global_step: step, epoch: step / 10, max_steps: 10, log_history: [row] }),
     cursor: { doneSteps: step, seed: 42 },
     runConfig: { lr: 1e-4, loraTargets: ["q_proj"], nested: { a: null } },

@@ -10,6 +10,7 @@ import { type TrainableSpec, trainablesOf } from "../../model/trainables.ts";
 import { readAdapter } from "../../train/adapterFiles.ts";
 import { batchSource } from "../../train/batchSource.ts";
 import { RUN_CONFIG } from "../../train/checkpointReader.ts";
+import { NO_MOMENTS } from "../../train/moments.ts";
 import type { NamedArrays } from "../../train/replica.ts";
 import { resumeRun } from "../../train/resume.ts";
 import { runTraining } from "../../train/run.ts";
@@ -118,7 +119,7 @@ async function train(
 ): Promise<void> {
   if (at === "trained") return engine.setValues(readAdapter(training.runDir, model.checkpoint).values);
   const resumed = at === "begun" ? await resumeRun(engine, true, { ...training, anyway: false }) : null;
-  if (!resumed) await engine.setState({ values: start, expAvg: zerosLike(start), expAvgSq: zerosLike(start) });
+  if (!resumed) await engine.setState({ values: start, moments: NO_MOMENTS });
   const { imageTokenId, videoTokenId, padTokenId, vision } = model.processor;
   const batching = { imageTokenId, videoTokenId, padTokenId, mergeSize: vision.mergeSize, pictures };
   const source = batchSource(rows, { ...batching, trainsVision: isTowerTrained });
@@ -126,6 +127,3 @@ async function train(
   const showProgress = () => ({ update: show, advance: () => undefined, stop: () => undefined });
   await runTraining(engine, data, { ...training, showProgress }, resumed);
 }
-
-const zerosLike = (values: NamedArrays): NamedArrays =>
-  new Map([...values].map(([name, array]) => [name, new Float32Array(array.length)]));
