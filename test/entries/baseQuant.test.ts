@@ -55,7 +55,7 @@ test("a run with --base-quant int8, resumed, evaluated, and personal agents on t
   }
   assert.equal(answersIn(cwd, "as-trained"), answersIn(cwd, "global_agent/test"));
 
-  const agents = ["cpu", "--u", "1", "--folds", "2", "--max-steps", "1", "--limit", "4", "--max-new-tokens", "4"];
+  const agents = ["cpu", "--u", "1", "--folds", "2", "--max-steps", "1", "--limit", "12", "--max-new-tokens", "4"];
   const personal = await runEntry("finetunePerson", agents, cwd);
   assert.equal(personal.code, 0, personal.stderr);
   assert.equal(readJson(join(cwd, "checkpoints/personal/user_1/fold_0/run_config.json")).baseQuant, "int8");
