@@ -153,7 +153,13 @@ export async function describeRun(
   const { batchSize, accumulation, schedule } = trainer;
   const samples = rows.flat().length;
   const inRows = samples === rows.length ? "" : ` in ${rows.length} rows`;
-  return `training ${parameters.toLocaleString("en-US")} parameters on ${samples} samples${inRows}: ${schedule.totalSteps} steps of ${accumulation} micro-batches of ${batchSize}`;
+  return `training ${parameters.toLocaleString("en-US")} parameters on ${samples} samples${inRows}: ${schedule.totalSteps} steps of ${accumulation} micro-batches of ${batchSize}${dealtTo(await engine.lanes(), accumulation)}`;
+}
+
+function dealtTo(devices: number, microBatches: number): string {
+  if (devices === 1) return "";
+  const idle = devices - microBatches;
+  return `, dealt to ${devices} devices${idle > 0 ? `, ${idle} of which will have nothing to do (raise --accumulation)` : ""}`;
 }
 
 /** What tells the trained weights, as they are saved, from others, wherever they lie. */
