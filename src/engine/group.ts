@@ -35,8 +35,8 @@ export class EngineGroup implements RemoteEngine {
   /** Calls under way on each member. */
   readonly #pending: number[];
   readonly #living: Set<Member>;
-  /** Rejects when a member is lost. */
-  readonly #broken: Promise<never>;
+  /** How each call under way is told that a member is lost. */
+  readonly #waiting = new Set<(reason: Error) => void>();
   #lost: Error | null = null;
   /** Whether a change of the state has not come to its end everywhere. */
   #isChanging = false;
@@ -48,15 +48,7 @@ export class EngineGroup implements RemoteEngine {
     this.#breakOff = breakOff;
     this.#pending = members.map(() => 0);
     this.#living = new Set(members);
-    this.#broken = new Promise((_, reject) => {
-      for (const member of members)
-        member.died.then((reason) => {
-          this.#living.delete(member);
-          this.#break(lossOf(member, reason));
-          reject(this.#lost);
-        });
-    });
-    this.#broken.catch(() => undefined); // who waits for a call is told by that call
+    for (const member of members) void member.died.then((reason) => this.#bury(member, reason));
   }
 
   /** Whether a device was lost. */
@@ -153,11 +145,14 @@ export class EngineGroup implements RemoteEngine {
     if (this.#lost) throw this.#lost;
     const { remote, name } = required(this.#members[rank], `member ${rank}`);
     this.#pending[rank] = (this.#pending[rank] ?? 0) + 1;
+    const { promise: loss, reject: tell } = openPromise();
+    this.#waiting.add(tell);
     try {
-      return await Promise.race([call(remote, rank), this.#broken]);
+      return await Promise.race([call(remote, rank), loss]);
     } catch (thrown) {
       throw this.#lost ?? named(thrown, name);
     } finally {
+      this.#waiting.delete(tell);
       this.#pending[rank] = (this.#pending[rank] ?? 1) - 1;
     }
   }
@@ -195,10 +190,25 @@ export class EngineGroup implements RemoteEngine {
     });
   }
 
+  #bury(member: Member, reason: Error): void {
+    this.#living.delete(member);
+    this.#break(lossOf(member, reason));
+    for (const tell of this.#waiting) tell(reason);
+  }
+
   #break(reason: Error): void {
     this.#lost ??= reason;
     this.#breakOff();
   }
+}
+
+/** A promise that can only be rejected, from outside. */
+function openPromise(): { promise: Promise<never>; reject: (reason: Error) => void } {
+  let tell: (reason: Error) => void = () => undefined;
+  const promise = new Promise<never>((_, reject) => {
+    tell = reject;
+  });
+  return { promise, reject: tell };
 }
 
 const lossOf = ({ name }: Member, reason: Error): UserError =>
