@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { builderOf } from "../../src/graph/builder.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import { encodeOnnx } from "../../src/graph/onnx.ts";
-import { openCheckpoint, weightsDir } from "../../src/model/checkpoint.ts";
+import { type Checkpoint, openCheckpoint, weightsDir } from "../../src/model/checkpoint.ts";
 import { pictureFeeds } from "../../src/model/feeds.ts";
 import { decoderGraph, evalGraph, trainingGraph, visionGraph } from "../../src/model/graphs.ts";
 import { FULL, type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
@@ -42,11 +42,11 @@ const dora: TrainableSpec = {
 };
 
 /** Runs the graph once. @returns the nodes that a kernel ran for */
-async function profile(graph: Graph, feeds: Feeds): Promise<ProfiledNode[]> {
+async function profile(graph: Graph, feeds: Feeds, of: Checkpoint): Promise<ProfiledNode[]> {
   const folder = mkdtempSync(join(tmpdir(), "webgpu-"));
   const session = await openSession(encodeOnnx(graph, "webgpu"), {
     device: WEBGPU,
-    weightsDir: weightsDir(checkpoint),
+    weightsDir: weightsDir(of),
     profilePrefix: join(folder, "profile"),
   });
   await session.run(feeds);
@@ -62,8 +62,8 @@ const isOfShapes = ({ args }: ProfiledNode): boolean =>
     Object.entries(output).every(([type, shape]) => /^int/.test(type) && elementCount(shape) <= MOST_OF_A_SHAPE),
   );
 
-async function checkPlacement(graph: Graph, feeds: Feeds): Promise<void> {
-  const nodes = await profile(graph, withParameters(graph, feeds));
+async function checkPlacement(graph: Graph, feeds: Feeds, of = checkpoint): Promise<void> {
+  const nodes = await profile(graph, withParameters(graph, feeds), of);
   const onCpu = nodes.filter(({ args }) => args.provider !== "WebGpuExecutionProvider");
   assert.ok(nodes.length - onCpu.length > 0, "something ran on the device");
   const strays = onCpu.filter((node) => !isOfShapes(node));
@@ -86,6 +86,13 @@ test("training_model of an adapter on every layer, vision too: DoRA with dropout
 
 test("training_model of all weights", async () => {
   await checkPlacement(trainingGraph(checkpoint, trainablesOf(checkpoint, FULL)).graph, await feedsOf(true));
+});
+
+test("training_model over weights in bfloat16: they are float32 before the first run", async () => {
+  const other = await loadTiny("sharded-bf16");
+  const stored = openCheckpoint(`${other.dir}/model`);
+  const { graph } = trainingGraph(stored, trainablesOf(stored, loraSpec()));
+  await checkPlacement(graph, await batchFeeds(other, stored.architecture, false), stored);
 });
 
 test("eval_model", async () => {
