@@ -76,6 +76,7 @@ test("the defaults of training", () => {
     lrHead: null,
     loraplusLrRatio: null,
     emaDecay: null,
+    optim: "adamw_torch",
     lr: 2e-3,
     schedule: "linear",
     warmupSteps: 10,
@@ -92,6 +93,7 @@ test("the defaults of training", () => {
     trainVision: false,
     gradientCheckpointing: false,
     baseQuant: null,
+    visionCacheGb: null,
     saveSteps: 1000,
     evalSteps: 1000,
     keep: 3,
@@ -145,7 +147,7 @@ test("every flag of training reaches its field", () => {
     "cpu,cpu --lora --model m --data d --out o --checkpoint-dir c --seed 7 --u 3 1 2 --max-pixels 9000 --min-pixels 100 --label-mode pigg " +
       "--max-video-pixels 8000 --train-on last --max-length 900 --overlong cut-left --limit 5 --format parquet --image-root i --allow-remote-images --quiet --lora-r 8 --lora-alpha 16 --lora-dropout 0 --lora-targets q_proj v_proj --adapter a --use-rslora --use-dora --train merger --lr-vision .1 --lr-merger .2 --lr-llm .3 --lr-head .4 --loraplus-lr-ratio 16 --ema-decay .99 --lr .5 --max-steps 6 --batch-size 2 " +
       "--accumulation 4 --warmup-steps 2 --schedule cosine --weight-decay 0 --max-grad-norm 0.5 --loss-normalization microbatch-mean --no-shuffle --packing --group-by-length " +
-      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --report-to none --log-dir l --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3 --eval-generate 5",
+      "--train-users 5 7 --val-users 4 --test-data t --allow-overlap --save-steps 10 --eval-steps 20 --keep 1 --metric-for-best-model eval_accuracy --no-load-best --early-stopping-patience 2 --early-stopping-threshold 0.01 --on-non-finite skip --report-to none --log-dir l --resume r --resume-anyway --gradient-checkpointing --base-quant int8 --optim adafactor --vision-cache-gb 2.5 --no-eval --parse strict --max-new-tokens 64 --sample --temperature 0.7 --top-p 0.8 --top-k 20 --eval-batch-size 3 --eval-generate 5",
   );
   const { sources, ...values } = config;
   assert.deepEqual(values, {
@@ -195,6 +197,7 @@ test("every flag of training reaches its field", () => {
     lr: 0.5,
     schedule: "cosine",
     warmupSteps: 2,
+    optim: "adafactor",
     weightDecay: 0,
     maxGradNorm: 0.5,
     epochs: 1,
@@ -208,6 +211,7 @@ test("every flag of training reaches its field", () => {
     trainVision: false,
     gradientCheckpointing: true,
     baseQuant: "int8",
+    visionCacheGb: 2.5,
     saveSteps: 10,
     evalSteps: 20,
     keep: 1,
@@ -446,7 +450,7 @@ test("help names every flag with its default, and examples that parse", () => {
     const flag = name === "users" ? "u" : name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     assert.match(help, new RegExp(`\n  --(no-)?${flag}( |\n)`), name);
   }
-  assert.match(help, /--accumulation N .*\(default: 8\)/);
+  assert.match(help, /--accumulation N .*\(default:\s+embedded model 2; others 8\)/);
   assert.match(
     help,
     /--lr X .*embedded model 0.002 with --lora,\s+0.0005 without; others 0.0001 with --lora, 0.00001 without/,
@@ -470,7 +474,7 @@ test("the description says each value and where it came from", () => {
     "devices = 0,1 (flag)",
     "lr = 0.001 (flag)",
     'data = "d.jsonl" (flag)',
-    "accumulation = 8 (default)",
+    "accumulation = 2 (embedded-model default)",
     "warmupSteps = 10 (embedded-model default)",
   ]) {
     assert.ok(lines.includes(line), line);
