@@ -64,7 +64,8 @@ async function main(argv: readonly string[]): Promise<void> {
   const measured = measuredTwice(argv);
   const machine = await measureMachine(checkpoint.architecture.text, measured.tokens);
   const input = { checkpoint, spec: SPEC, train: [factsOf(measured)], validation: [], test: [] };
-  const { seconds, memory } = forecastOf(input, SETTINGS, machine);
+  const settings = { ...SETTINGS, gradientCheckpointing: argv.includes("--gradient-checkpointing") };
+  const { seconds, memory } = forecastOf(input, settings, machine);
   const bytes = Object.values(memory).reduce((sum, part) => sum + part, 0);
   const row = (name: string, forecast: number, value: number): string[] => [
     ...[name, forecast.toFixed(3), value.toFixed(3)],

@@ -13,6 +13,7 @@ import { type RemoteEngine, startEngine } from "../src/engine/start.ts";
 import { openCheckpoint } from "../src/model/checkpoint.ts";
 import type { PicturePixels } from "../src/model/feeds.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
+import { memorySettings } from "../src/model/memory.ts";
 import { KINDS, type QuantKind } from "../src/model/quantised/matrix.ts";
 import { quantisedFiles } from "../src/model/quantised/store.ts";
 import { CPU } from "../src/runtime/device.ts";
@@ -30,6 +31,7 @@ interface Arguments {
   readonly answerTokens: number;
   readonly steps: number;
   readonly baseQuant: QuantKind | null;
+  readonly gradientCheckpointing: boolean;
   readonly json: boolean;
 }
 
@@ -42,6 +44,7 @@ function parseArguments(argv: readonly string[]): Arguments {
     .option("answer-tokens", { type: "number", default: 25, describe: "supervised tokens" })
     .option("steps", { type: "number", default: 3, describe: "micro-batches to time" })
     .option("base-quant", { choices: KINDS, describe: "quantised base weights" })
+    .option("gradient-checkpointing", { type: "boolean", default: false, describe: "compute layers again" })
     .option("json", { type: "boolean", default: false, describe: "one line of JSON" })
     .fail((message, error) => {
       throw error ?? new UserError(`bench/step: ${message}`);
@@ -49,7 +52,8 @@ function parseArguments(argv: readonly string[]): Arguments {
     .parseSync();
   const size = /^(\d+)x(\d+)$/.exec(parsed.image);
   if (!size) throw new UserError(`--image: expected WIDTHxHEIGHT, such as 1080x2400, got "${parsed.image}"`);
-  return { ...parsed, baseQuant: parsed.baseQuant ?? null, image: { width: Number(size[1]), height: Number(size[2]) } };
+  const { baseQuant = null } = parsed;
+  return { ...parsed, baseQuant, image: { width: Number(size[1]), height: Number(size[2]) } };
 }
 
 /** One conversation of random tokens around one picture of random pixels. */
@@ -98,8 +102,11 @@ async function timed<T>(run: () => Promise<T>): Promise<{ seconds: number; value
   return { seconds: Math.round(performance.now() - start) / 1000, value };
 }
 
-async function measure(engine: RemoteEngine, options: Arguments) {
-  const { encoded, pixels, imageTokens } = synthetic(options.model, options);
+async function measure(
+  engine: RemoteEngine,
+  options: Arguments,
+  { encoded, pixels, imageTokens }: ReturnType<typeof synthetic>,
+) {
   const { architecture } = openCheckpoint(options.model);
   const {
     ids: _,
@@ -134,14 +141,17 @@ export async function main(argv: readonly string[]): Promise<void> {
   const checkpoint = openCheckpoint(options.model);
   const parts = ["text", "text.transposed", "vision"] as const;
   const quantised = options.baseQuant && (await quantisedFiles(checkpoint, { kind: options.baseQuant, parts }));
+  const sample = synthetic(options.model, options);
+  const largest = { rows: 1, tokensPerRow: sample.encoded.inputIds.length, patches: 0 };
+  const memory = memorySettings(checkpoint.architecture, largest, options.gradientCheckpointing);
   const thread = startEngine({
     modelDir: options.model,
     quantised,
     device: CPU,
     trainable: { kind: "lora", settings: { r: 4, alpha: 32, dropout: 0, targetModules: [...LLM_PROJECTIONS] } },
-    training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay: 0.01 }, maxGradNorm: 1 },
+    training: { optimizer: { ...ADAMW_DEFAULTS, weightDecay: 0.01 }, maxGradNorm: 1, memory },
   });
-  const result = await measure(thread.remote, options);
+  const result = await measure(thread.remote, options, sample);
   await thread.stop();
   if (options.json) console.log(JSON.stringify(result));
   else

@@ -11,10 +11,10 @@ import { testSavedAdapter } from "./app/selfTest.ts";
 import { introduction } from "./app/shownSamples.ts";
 import { readSplits, refuseOverlap, testUsers } from "./app/splits.ts";
 import { startingPoint } from "./app/startingPoint.ts";
-import { describeRun, fingerprint, packed, refuseUnmeasured, runOptions } from "./app/trainingRun.ts";
+import { describeRun, fingerprint, memoryOf, packed, refuseUnmeasured, runOptions } from "./app/trainingRun.ts";
 import { SCORE_NAMES, samplesToScore, validationScores } from "./app/validationScores.ts";
 import { pictureStore, tellPictures } from "./app/visionCache.ts";
-import { describeConfig, PIXEL_CAP, parseTrainConfig, type TrainConfig, trainSettingsText } from "./config.ts";
+import { describeConfig, PIXEL_CAP, parseTrainConfig, trainSettingsText } from "./config.ts";
 import { startEngines } from "./engine/start.ts";
 import { checkpointIdentity } from "./model/checkpoint.ts";
 import { trainsVision } from "./model/layers.ts";
@@ -27,11 +27,9 @@ import { ADAMW_DEFAULTS } from "./train/optimizer.ts";
 import { resumeRun } from "./train/resume.ts";
 import { runTraining } from "./train/run.ts";
 import { copyRunRecord } from "./train/runRecord.ts";
-import { UserError } from "./utils/errors.ts";
 
 export async function main(argv: readonly string[], { signal, openLog }: EntryContext): Promise<void> {
   const config = parseTrainConfig(argv);
-  refuseUnbuilt(config);
   const log = openLog(config, `finetune_global_${config.lora ? "lora" : "full"}`);
   for (const line of describeConfig(config)) log.line(line);
 
@@ -53,7 +51,8 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const rows = config.packing ? packed(train) : oneARow(train);
 
   const optimizer = { ...ADAMW_DEFAULTS, optim: config.optim, weightDecay: config.weightDecay };
-  const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay };
+  const memory = memoryOf(config, { model: stored, spec }, [...rows, ...oneARow(validation)]);
+  const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay, memory };
   const answers = config.eval || toScore.length > 0;
   const { model, quantised } = await inFewBits(stored, { kind: config.baseQuant, spec, trains: true, answers, log });
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
@@ -94,14 +93,6 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   } finally {
     await thread.stop();
   }
-}
-
-/** Flags that are read but whose feature is not there yet: refused, never ignored. */
-function refuseUnbuilt({ gradientCheckpointing }: TrainConfig): void {
-  const faults = [gradientCheckpointing && "--gradient-checkpointing: not supported yet; leave it out"].filter(
-    (fault) => fault !== false,
-  );
-  if (faults.length > 0) throw new UserError(faults.join("\n"));
 }
 
 if (import.meta.filename === process.argv[1]) await runEntry(main, process.argv.slice(2));

@@ -11,6 +11,7 @@ import { standings } from "./app/person/standing.ts";
 import { writeSummaries } from "./app/person/summaries.ts";
 import { saveSettings } from "./app/saveSettings.ts";
 import { readTest } from "./app/splits.ts";
+import { memoryOf } from "./app/trainingRun.ts";
 import { pictureStore, tellPictures } from "./app/visionCache.ts";
 import { describeConfig, PIXEL_CAP, parsePersonConfig, personSettingsText } from "./config.ts";
 import { startEngines } from "./engine/start.ts";
@@ -42,7 +43,12 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   if (kept > 0) log.line(`${kept} of ${agents.size} agents are done already and kept`);
 
   const optimizer = { ...ADAMW_DEFAULTS, optim: config.optim, weightDecay: config.weightDecay };
-  const training = { optimizer, maxGradNorm: config.maxGradNorm };
+  const memory = memoryOf(
+    config,
+    { model, spec },
+    [...agents.keys()].flatMap(({ rows }) => rows),
+  );
+  const training = { optimizer, maxGradNorm: config.maxGradNorm, memory };
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
   try {
     await saveSettings(answersDir, personSettingsText(config));

@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import type { Encoded } from "../collator.ts";
 import type { RemoteEngine } from "../engine/start.ts";
-import { trainableShapes } from "../model/layers.ts";
+import { trainableShapes, trainsVision } from "../model/layers.ts";
+import { type MemorySettings, memorySettings } from "../model/memory.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { BASE_DIGEST, weightsDigest } from "../train/adapterBase.ts";
 import type { MetricName } from "../train/best.ts";
@@ -79,6 +80,25 @@ export function planOf(settings: PlanSettings, rowLengths: readonly number[]) {
   const groupedLengths = settings.groupByLength ? rowLengths : null;
   const plan = { rows: rowLengths.length, batchSize, accumulation, shuffle, seed, groupedLengths };
   return { plan, totalSteps: settings.maxSteps ?? settings.epochs * stepsPerEpoch(plan) };
+}
+
+/** How the run's graphs save memory; what is only evaluated counts as what is trained on. */
+export function memoryOf(
+  { batchSize, gradientCheckpointing }: { readonly batchSize: number; readonly gradientCheckpointing: boolean },
+  { model: { checkpoint }, spec }: Pick<RunContext, "model" | "spec">,
+  rows: readonly (readonly Encoded[])[],
+): MemorySettings {
+  const most = (of: (row: readonly Encoded[]) => number): number =>
+    rows.reduce((max, row) => Math.max(max, of(row)), 0);
+  const patchesOf = (row: readonly Encoded[]): number =>
+    row.flatMap(({ images }) => images).reduce((sum, { grid: [t, h, w] }) => sum + t * h * w, 0);
+  const hasTower = trainsVision(trainablesOf(checkpoint, spec));
+  const largest = {
+    rows: batchSize,
+    tokensPerRow: most(rowLength),
+    patches: hasTower ? batchSize * most(patchesOf) : 0,
+  };
+  return memorySettings(checkpoint.architecture, largest, gradientCheckpointing);
 }
 
 export function runOptions(settings: TrainingSettings, { model, spec, signal, rows, log }: RunContext): RunOptions {

@@ -107,7 +107,7 @@ export const OPTIMIZATION = {
   gradientCheckpointing: toggle({
     group: OPTIMIZER,
     default: false,
-    why: "recompute layers to save memory (not supported yet)",
+    why: "compute each layer again in the backward pass instead of keeping what is inside it: less memory, more time",
   }),
 } satisfies Settings;
 

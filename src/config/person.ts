@@ -41,7 +41,7 @@ const byModel = (name: ByModel) => ({
   defaultText: `embedded model ${PERSON_BY_MODEL.embedded[name]}; others ${PERSON_BY_MODEL.other[name]}`,
 });
 
-const { trainVision: _, gradientCheckpointing: __, ...rest } = OPTIMIZATION;
+const { trainVision: _, ...rest } = OPTIMIZATION;
 
 /** Those of the optimizer, with defaults for one user's data. A frozen tower is encoded once a user, so it never trains whole. */
 export const PERSON_OPTIMIZATION = {

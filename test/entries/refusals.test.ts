@@ -231,11 +231,6 @@ const FLAGS: readonly Refusal[] = [
     says: /^finetuneGlobal: 3 faults\n {2}--lr: .*"fast"\n {2}--epochs: .*"0"\n {2}device: .*"gpu"$/,
   },
   {
-    name: "features that are not there yet",
-    args: ["cpu", "--lora", "--gradient-checkpointing"],
-    says: /^--gradient-checkpointing: not supported yet; leave it out$/,
-  },
-  {
     name: "devices of two kinds",
     args: ["cpu,0", "--lora"],
     says: /^finetuneGlobal: device: "cpu,0" mixes kinds of device; the slowest would set the pace: use one kind$/,

@@ -8,6 +8,7 @@ import type { Graph } from "../../graph/graph.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
 import { decoderGraph, evalGraph, trainingGraph, visionGraph } from "../../model/graphs.ts";
 import { trainableShapes, trainsVision } from "../../model/layers.ts";
+import { type MemorySettings, memorySettings } from "../../model/memory.ts";
 import { type TrainableSpec, trainablesOf } from "../../model/trainables.ts";
 import { planSteps, stepsPerEpoch } from "../../train/plan.ts";
 import { required } from "../../utils/errors.ts";
@@ -18,6 +19,7 @@ import type { SampleFacts } from "./survey.ts";
 
 export interface ForecastSettings extends PlanSettings {
   readonly packing: boolean;
+  readonly gradientCheckpointing: boolean;
   readonly evalSteps: number;
   readonly evalBatchSize: number;
 }
@@ -69,7 +71,8 @@ export function forecastOf(input: ForecastInput, settings: ForecastSettings, mac
   const plan = plannedRun(input.train, settings);
   const validations = input.validation.length === 0 ? 0 : Math.floor(plan.totalSteps / settings.evalSteps);
   const seen = { ...input, train: plan.samples, validation: validations > 0 ? input.validation : [] };
-  const work = workOf(seen, settings, (graph) => costedOf(graph, machine));
+  const saving = savingOf(input, settings);
+  const work = workOf(seen, { ...settings, saving }, (graph) => costedOf(graph, machine, saving));
   const { training, pictures, evaluation, parameters } = work;
   const { batches, epochs, totalSteps } = plan;
   const aBatch = ({ lengths }: MicroBatch): number => training.seconds(lengths) + parameters * SECONDS_A_GRADIENT;
@@ -88,6 +91,22 @@ export function forecastOf(input: ForecastInput, settings: ForecastSettings, mac
     flops: epochs * sum(batches, ({ lengths }) => training.flops(lengths)) + passes * (pictures?.flops ?? 0),
     memory: memoryOf({ ...settings, ...seen }, batches, work),
   };
+}
+
+/** As `memoryOf` decides it for the run. */
+function savingOf(
+  { checkpoint, spec, train, validation }: ForecastInput,
+  { batchSize, gradientCheckpointing }: ForecastSettings,
+): MemorySettings {
+  const samples = [...train, ...validation];
+  const hasTower = trainsVision(trainablesOf(checkpoint, spec));
+  const patches = checkpoint.architecture.vision.mergeSize ** 2 * most(samples, ({ imageTokens }) => imageTokens);
+  const largest = {
+    rows: batchSize,
+    tokensPerRow: most(samples, ({ length }) => length),
+    patches: hasTower ? batchSize * patches : 0,
+  };
+  return memorySettings(checkpoint.architecture, largest, gradientCheckpointing);
 }
 
 /** The micro-batches of one pass; the first pass stands for all. */
@@ -117,6 +136,7 @@ interface Work {
   readonly evaluation: Validation | null;
   readonly decoder: Graph | null;
   readonly parameters: number;
+  readonly tokenBlocks: number;
 }
 
 /** One validation loss. */
@@ -126,18 +146,23 @@ interface Validation {
   readonly seconds: number;
 }
 
-function workOf(input: ForecastInput, settings: ForecastSettings, costed: (graph: Graph) => Costed): Work {
+interface WorkSettings extends ForecastSettings {
+  readonly saving: MemorySettings;
+}
+
+function workOf(input: ForecastInput, settings: WorkSettings, costed: (graph: Graph) => Costed): Work {
   const { checkpoint, spec, validation, test } = input;
   const trainables = trainablesOf(checkpoint, spec);
   return {
-    training: costed(trainingGraph(checkpoint, trainables).graph),
+    training: costed(trainingGraph(checkpoint, trainables, settings.saving).graph),
     pictures: trainsVision(trainables) ? null : picturesOf(input, costed(visionGraph(checkpoint, trainables).graph)),
     evaluation:
       validation.length === 0
         ? null
-        : validationOf(validation, settings, costed(evalGraph(checkpoint, trainables).graph)),
+        : validationOf(validation, settings, costed(evalGraph(checkpoint, trainables, settings.saving).graph)),
     decoder: test.length === 0 ? null : decoderGraph(checkpoint, trainables).graph,
     parameters: sum([...trainableShapes(checkpoint, trainables).values()], elementCount),
+    tokenBlocks: settings.saving.tokenBlocks,
   };
 }
 
@@ -157,14 +182,21 @@ const most = <T>(items: readonly T[], of: (item: T) => number): number =>
 const chunked = <T>(items: readonly T[], size: number): T[][] =>
   Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
 
-function costedOf(graph: Graph, machine: Machine): Costed {
-  const cost = costOf(graph);
+function costedOf(graph: Graph, machine: Machine, { tokenBlocks }: MemorySettings): Costed {
+  const whole = costOf(graph);
+  const cost = (lengths: Lengths): Cost => whole(inBlocks(lengths, tokenBlocks));
   const arithmetic = ({ matrixFlops, batchedFlops }: Cost): number => matrixFlops + batchedFlops;
   return {
     graph,
     seconds: (lengths) => secondsOf(cost(lengths), graph.nodes.length, machine),
     flops: (lengths) => arithmetic(cost(lengths)),
   };
+}
+
+/** A row of T tokens is filled up to blocks of Q. */
+function inBlocks(lengths: Lengths, blocks: number): Lengths {
+  const Q = Math.ceil((lengths.T ?? 0) / blocks);
+  return { ...lengths, T: Q * blocks, Q };
 }
 
 function microBatchOf(rows: readonly (readonly SampleFacts[])[]): MicroBatch {
@@ -217,17 +249,17 @@ function picturesOf({ checkpoint, train, validation }: ForecastInput, tower: Cos
 function memoryOf(
   { train, validation, test, evalBatchSize }: ForecastInput & Pick<ForecastSettings, "evalBatchSize">,
   batches: readonly MicroBatch[],
-  { training, pictures, evaluation, decoder, parameters }: Work,
+  { training, pictures, evaluation, decoder, parameters, tokenBlocks }: Work,
 ): Forecast["memory"] {
   const graphs = [training.graph, pictures?.graph, evaluation?.graph, decoder].filter((graph) => graph != null);
   const held = graphs.map(weightMemory);
   const mapped = new Map(held.flatMap((one) => [...one.mapped]));
-  const validating = evaluation ? largestPeak(evaluation.graph, evaluation.batches) : 0;
+  const validating = evaluation ? largestPeak(evaluation.graph, evaluation.batches, tokenBlocks) : 0;
   const prompts = chunked(test, evalBatchSize).map(promptsOf);
   return {
     program: PROGRAM_BYTES,
     weights: sum([...mapped.values()], (bytes) => bytes) + sum(held, ({ copiedBytes }) => copiedBytes),
-    training: ARENA_FACTOR * (largestPeak(training.graph, batches) + validating),
+    training: ARENA_FACTOR * (largestPeak(training.graph, batches, tokenBlocks) + validating),
     values: parameters * BYTES_A_VALUE,
     pictures: pictures ? ARENA_FACTOR * peakBytes(pictures.graph, pictures.lengths) : 0,
     features: pictures?.featureBytes ?? 0,
@@ -243,7 +275,7 @@ function promptsOf(samples: readonly SampleFacts[]): MicroBatch {
 }
 
 /** Only the batches that are largest in one way or another are looked at closely. */
-function largestPeak(graph: Graph, batches: readonly MicroBatch[]): number {
+function largestPeak(graph: Graph, batches: readonly MicroBatch[], blocks = 1): number {
   const sizes: ((lengths: Lengths) => number)[] = [
     ({ B = 0, T = 0 }) => B * T,
     ({ B = 0, T = 0 }) => B * T * T,
@@ -251,5 +283,5 @@ function largestPeak(graph: Graph, batches: readonly MicroBatch[]): number {
     ({ M = 0 }) => M,
   ];
   const candidates = new Set(sizes.map((size) => batches.toSorted((a, b) => size(b.lengths) - size(a.lengths))[0]));
-  return most([...candidates], (batch) => (batch ? peakBytes(graph, batch.lengths) : 0));
+  return most([...candidates], (batch) => (batch ? peakBytes(graph, inBlocks(batch.lengths, blocks)) : 0));
 }
