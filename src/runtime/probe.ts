@@ -9,6 +9,9 @@ import { messageOf, UserError } from "../utils/errors.ts";
 import { CPU, type Device, deviceName, targetOf } from "./device.ts";
 import { floats } from "./tensor.ts";
 
+const NO_ADAPTER =
+  "the runtime finds no WebGPU adapter (on Linux it needs a Vulkan driver; docs/gpus.md names a software one)";
+
 /** What keeps a device from computing, or null. */
 export async function faultOf(device: Device): Promise<string | null> {
   const { openSession } = await import("./session.ts"); // loads the runtime, which a run on the CPU needs only in its worker
@@ -22,7 +25,8 @@ export async function faultOf(device: Device): Promise<string | null> {
     await session.release();
     return y?.data.join() === "7,10,15,22" ? null : `it computes a product wrongly ([${y?.data.join()}])`;
   } catch (thrown) {
-    return messageOf(thrown).split("\n")[0] ?? "";
+    const [first = ""] = messageOf(thrown).split("\n");
+    return first.includes("Failed to get a WebGPU adapter") ? NO_ADAPTER : first;
   }
 }
 
