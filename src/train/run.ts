@@ -180,9 +180,10 @@ class Run {
       return new Interrupted(
         isSaved ? `stopped after ${kept}` : "stopped before the first step was done: nothing to save",
       );
-    if (thrown instanceof UserError && isSaved)
-      return new UserError(`${thrown.message}; ended after ${kept}`, { cause: thrown });
-    return thrown;
+    const { savedStep } = this.#standing;
+    if (!(thrown instanceof UserError) || savedStep === 0) return thrown;
+    const last = isSaved ? `ended after ${kept}` : `the last checkpoint is that of step ${savedStep}; ${howToGoOn}`;
+    return new UserError(`${thrown.message}; ${last}`, { cause: thrown });
   }
 
   /** @returns whether a checkpoint holds the last step that was done */
