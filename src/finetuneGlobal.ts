@@ -54,7 +54,8 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const memory = memoryOf(config, { model: stored, spec }, [...rows, ...oneARow(validation)]);
   const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay, memory };
   const answers = config.eval || toScore.length > 0;
-  const { model, quantised } = await inFewBits(stored, { kind: config.baseQuant, spec, trains: true, answers, log });
+  const use = { kind: config.baseQuant, spec, trains: true, answers, devices, log };
+  const { model, quantised } = await inFewBits(stored, use);
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
   const engine = thread.remote;
   try {

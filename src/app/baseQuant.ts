@@ -7,7 +7,9 @@ import { cacheRoots } from "../model/quantised/keptFile.ts";
 import { KINDS, type QuantKind } from "../model/quantised/matrix.ts";
 import { type QuantisedFiles, type QuantPart, quantisedFiles } from "../model/quantised/store.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
+import { type Device, deviceName } from "../runtime/device.ts";
 import { RUN_CONFIG } from "../train/checkpointReader.ts";
+import { UserError } from "../utils/errors.ts";
 import { readJsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { type Progress, startProgress } from "../utils/progress.ts";
@@ -20,6 +22,7 @@ export interface QuantUse {
   readonly spec: TrainableSpec;
   readonly trains: boolean;
   readonly answers: boolean;
+  readonly devices: readonly Device[];
   readonly log: Log;
 }
 
@@ -31,10 +34,15 @@ export interface QuantisedModel {
 
 /**
  * Finds the weights in few bits, or makes them, which for a large model takes minutes once.
- * @throws UserError when they cannot be kept anywhere
+ * @throws UserError where a device has no kernels for them, or they cannot be kept anywhere
  */
 export async function inFewBits(model: Model, { kind, log, ...use }: QuantUse): Promise<QuantisedModel> {
   if (kind === null) return { model, quantised: null };
+  const other = use.devices.find((device) => device.kind !== "cpu");
+  if (other)
+    throw new UserError(
+      `--base-quant ${kind}: products of few bits are computed on the CPU alone, and device ${deviceName(other)} was named; name cpu, or leave the flag out (--base-quant none where a run was trained with it)`,
+    );
   const { checkpoint } = model;
   const parts = partsFor(use.trains && trainsVision(trainablesOf(checkpoint, use.spec)), use);
   const shown = showing(kind, log);

@@ -3,7 +3,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { filesIn, readJson, runEntry, scratch, tensorsOf, workingFolder } from "./entry.ts";
+import { inFewBits } from "../../src/app/baseQuant.ts";
+import type { Model } from "../../src/app/model.ts";
+import { openCheckpoint } from "../../src/model/checkpoint.ts";
+import { createLog } from "../../src/utils/log.ts";
+import { filesIn, MODEL, readJson, runEntry, scratch, tensorsOf, workingFolder } from "./entry.ts";
 
 process.env.XDG_CACHE_HOME = join(scratch, "cache"); // of the entries, too
 
@@ -71,6 +75,21 @@ test("vanillaEval with --base-quant int4; full fine-tuning is refused", async ()
     assert.equal(full.code, 2);
     assert.match(full.stderr, /^finetuneGlobal: --base-quant needs --lora: it holds frozen layers in few bits, .*\n$/);
   }
+});
+
+test("a device without kernels for few bits is refused", async () => {
+  const model = { name: null, dir: "", checkpoint: openCheckpoint(MODEL) } as unknown as Model;
+  const use = {
+    kind: "int8",
+    spec: { kind: "none" },
+    trains: false,
+    answers: true,
+    log: createLog({ quiet: true }),
+  } as const;
+  await assert.rejects(inFewBits(model, { ...use, devices: [{ kind: "cpu" }, { kind: "webgpu" }] }), {
+    message:
+      /^--base-quant int8: products of few bits are computed on the CPU alone, and device webgpu was named; name cpu/,
+  });
 });
 
 test("--train merger beside an adapter: the mergers stay in float32, their gradients are there", async () => {
