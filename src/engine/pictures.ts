@@ -14,6 +14,11 @@ import type { RemoteEngine } from "./start.ts";
 
 const DECODING_AT_ONCE = 4; // sharp decodes in threads of its own; more only takes memory
 export const MAX_PATCHES_A_RUN = 4096; // pictures of one size are encoded together up to this many patches
+/**
+ * Smaller ones go alone: the runtime multiplies so few rows in an order of its own, and what a picture becomes must not depend
+ * on its company, which differs between a run and its continuation, and with what is found on disk.
+ */
+const FEWEST_PATCHES_TOGETHER = 48;
 export const DEFAULT_FEATURE_BYTES = 2 ** 30;
 
 /** Frames of a video are resized in another way than pictures. */
@@ -172,7 +177,8 @@ export class PictureStore {
 function* groupedByGrid(images: ReadonlyMap<string, PlacedImage>): Generator<(readonly [string, PlacedImage])[]> {
   for (const group of grouped(images).values()) {
     const [t, h, w] = required(group[0], "picture")[1].grid;
-    const size = Math.max(1, Math.floor(MAX_PATCHES_A_RUN / (t * h * w)));
+    const patches = t * h * w;
+    const size = patches < FEWEST_PATCHES_TOGETHER ? 1 : Math.max(1, Math.floor(MAX_PATCHES_A_RUN / patches));
     for (let start = 0; start < group.length; start += size) yield group.slice(start, start + size);
   }
 }

@@ -94,6 +94,27 @@ test("a picture is told by its content: the same bytes elsewhere are found, the 
   assert.equal(larger.runs(), 1);
 });
 
+test("what a picture becomes does not depend on its company, to the last bit", async () => {
+  for (const grid of [
+    [1, 4, 4],
+    [1, 8, 4],
+    [1, 6, 8],
+    [1, 10, 6],
+    [1, 16, 8],
+  ] as const) {
+    // biome-ignore format: one line
+    const sized = Array.from({ length: 8 }, (_, i) => ({ ...(images[i % images.length] as PlacedImage), grid }));
+    const distinct = sized.slice(0, Math.min(8, images.length));
+    const together = await new PictureStore(engine, vision).features(distinct);
+    const others = await new PictureStore(engine, vision).features(distinct.slice(1, 4));
+    for (const [i, image] of distinct.entries()) {
+      const [alone] = await new PictureStore(engine, vision).features([image]);
+      assert.deepEqual(together[i], alone, `grid ${grid}, picture ${i}`);
+      if (i >= 1 && i < 4) assert.deepEqual(others[i - 1], alone, `grid ${grid}, picture ${i} of three`);
+    }
+  }
+});
+
 test("a picture that is gone is named", async () => {
   const { store } = storeIn(newFolder(scratch, "gone"));
   const gone = { frames: [{ kind: "file" as const, path: "no/such.png" }], grid: [1, 4, 4] as const };
