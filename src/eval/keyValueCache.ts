@@ -5,7 +5,7 @@
 import { HIDDEN } from "../graph/cachedAttention.ts";
 import type { TextArchitecture } from "../model/architecture.ts";
 import { cacheNames } from "../model/graphs.ts";
-import { type Feeds, floats, type HostTensor } from "../runtime/tensor.ts";
+import { floats, type HostTensor } from "../runtime/tensor.ts";
 import { InternalError, required } from "../utils/errors.ts";
 
 /** Places that are laid out at least when room is made. */
@@ -41,7 +41,7 @@ export class KeyValueCache {
   }
 
   /** Views of the cache, and its bias [B, S]; they hold until the cache changes. */
-  feeds(): Feeds {
+  feeds(): Readonly<Record<string, HostTensor>> {
     const { kvHeads, headDim } = this.#architecture;
     const dims = [this.#lengths.length, kvHeads, this.#capacity, headDim];
     const views = [...this.#places].map(([name, places]) => [name, floats(places, dims)] as const);

@@ -17,5 +17,10 @@ export const openModelSession = (
     device,
     kept,
     weightsDir: weightsDir(checkpoint),
-    packWeights: graph.nodes.some((node) => node.op === "QuantMatMul" && wantsPacking(node.attrs.form)),
+    packWeights: graph.nodes.some(
+      (node) => node.op === "QuantMatMul" && (answers(graph) || wantsPacking(node.attrs.form)),
+    ),
   });
+
+/** Tokens behind a cache are few rows for many weights: in the order of the kernels these are read several times as fast. */
+const answers = (graph: Graph): boolean => graph.nodes.some(({ op }) => op === "CachedAttention");
