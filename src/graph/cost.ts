@@ -1,6 +1,6 @@
 /** What a graph costs to run, read off its nodes: arithmetic, numbers moved, and the most bytes that are alive at once. */
 import { addDims, type Dim, lengthOf, mulDims, sizeOf } from "./dim.ts";
-import type { Graph, Node, NodeOf, Value } from "./graph.ts";
+import { type Graph, type Node, type NodeOf, usedNodes, type Value } from "./graph.ts";
 import { MOST_AT_ONCE } from "./storedMatMul.ts";
 
 /** Lengths of the symbols: `{ B: 1, T: 1103, N: 25, M: 966 }`. */
@@ -68,7 +68,7 @@ export function costOf(graph: Graph): (lengths: Lengths) => Cost {
 /** The nodes that a run computes: what follows from weights and constants alone, the runtime computes once, when it opens a session. */
 function runNodes(graph: Graph): readonly Node[] {
   const fixed = new Set([...graph.weights, ...graph.constants].map(({ value }) => value.name));
-  return graph.nodes.filter(({ inputs, outputs }) => {
+  return usedNodes(graph).filter(({ inputs, outputs }) => {
     const isFolded = inputs.length > 0 && inputs.every(({ name }) => fixed.has(name));
     if (isFolded) for (const { name } of outputs) fixed.add(name);
     return !isFolded;
@@ -138,11 +138,11 @@ export function peakBytes(graph: Graph, lengths: Lengths): number {
   const sizes = new Map<string, number>();
   let [alive, peak] = [0, 0];
   nodes.forEach((node, i) => {
-    if (isView(node)) return;
+    const made = isView(node) ? [] : node.outputs;
     const dying = [...new Set(node.inputs.map(({ name }) => owner.get(name) ?? name))].filter(
       (name) => lastUse.get(name) === i && sizes.has(name),
     );
-    for (const value of node.outputs) {
+    for (const value of made) {
       const bytes = BYTES[value.dtype] * lengthOf(sizeOf(value.shape), lengths);
       const reused = IN_PLACE.has(node.op) ? dying.findIndex((name) => sizes.get(name) === bytes) : -1;
       if (reused >= 0) sizes.delete(dying.splice(reused, 1)[0] ?? "");
@@ -150,7 +150,7 @@ export function peakBytes(graph: Graph, lengths: Lengths): number {
       sizes.set(value.name, bytes);
     }
     peak = Math.max(peak, alive + Math.min(convertedBytes(node), BYTES.float32 * MOST_AT_ONCE));
-    for (const name of [...dying, ...node.outputs.map((value) => value.name)]) {
+    for (const name of [...dying, ...made.map((value) => value.name)]) {
       if ((lastUse.get(name) ?? i) > i) continue;
       alive -= sizes.get(name) ?? 0;
       sizes.delete(name);

@@ -162,3 +162,14 @@ export class Graph {
     return this.#claim(name);
   }
 }
+
+/** Nodes that some output depends on: a builder may leave unused ones behind. */
+export function usedNodes(graph: Graph): readonly Node[] {
+  const wanted = new Set(graph.outputs.map((output) => output.value));
+  const used = graph.nodes.toReversed().filter((node) => {
+    const isUsed = node.outputs.some((output) => wanted.has(output));
+    if (isUsed) for (const input of node.inputs) wanted.add(input);
+    return isUsed;
+  });
+  return used.reverse();
+}

@@ -2,7 +2,7 @@
 import { InternalError, required } from "../utils/errors.ts";
 import { Message } from "../utils/protobuf.ts";
 import { factorOf, type Shape, symbolsOf } from "./dim.ts";
-import type { DType, Graph, Node, Value } from "./graph.ts";
+import { type DType, type Graph, usedNodes, type Value } from "./graph.ts";
 import { lower } from "./lowering.ts";
 import { type Attribute, type Branch, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
 
@@ -175,17 +175,6 @@ function outputNames(graph: Graph): Map<Value, string> {
   const names = new Map<Value, string>();
   for (const { name, value } of graph.outputs) if (made.has(value) && !names.has(value)) names.set(value, name);
   return names;
-}
-
-/** Nodes that some output depends on: a builder may leave unused ones behind. */
-function usedNodes(graph: Graph): readonly Node[] {
-  const wanted = new Set(graph.outputs.map((output) => output.value));
-  const used = graph.nodes.toReversed().filter((node) => {
-    const isUsed = node.outputs.some((output) => wanted.has(output));
-    if (isUsed) for (const input of node.inputs) wanted.add(input);
-    return isUsed;
-  });
-  return used.reverse();
 }
 
 /**

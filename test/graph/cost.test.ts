@@ -17,9 +17,10 @@ test("products, and the bytes of what is not one", () => {
   const w = graph.input("w", "float32", [16, 8]);
   const q = graph.input("q", "float32", ["B", 3, "T", 4]);
   const y = ops.matMul(x, w, { transB: true }); // [T, 16]: 2 * T * 16 * 8; reads w, 4 * 128
-  ops.add(y, y); // moves 3 * 4 * 16 * T: y is read twice
-  ops.reshape(y, [16, "T"]); // nothing
-  ops.matMul(q, q, { transB: true }); // [B, 3, T, T]: 2 * 3 * B * T * T * 4
+  graph.output("sum", ops.add(y, y)); // moves 3 * 4 * 16 * T: y is read twice
+  graph.output("view", ops.reshape(y, [16, "T"])); // nothing
+  graph.output("scores", ops.matMul(q, q, { transB: true })); // [B, 3, T, T]: 2 * 3 * B * T * T * 4
+  ops.exp(ops.exp(y)); // nobody wants it, so it is not run
   assert.deepEqual(costOf(graph)({ T: 10, B: 2 }), {
     matrixFlops: 2 * 10 * 16 * 8,
     batchedFlops: 2 * 3 * 2 * 100 * 4,
