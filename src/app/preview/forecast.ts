@@ -10,6 +10,7 @@ import { decoderGraph, evalGraph, trainingGraph, visionGraph } from "../../model
 import { trainableShapes, trainsVision } from "../../model/layers.ts";
 import { type MemorySettings, memorySettings } from "../../model/memory.ts";
 import { type TrainableSpec, trainablesOf } from "../../model/trainables.ts";
+import type { OptimName } from "../../train/moments.ts";
 import { planSteps, stepsPerEpoch } from "../../train/plan.ts";
 import { required } from "../../utils/errors.ts";
 import { elementCount } from "../../utils/safetensors.ts";
@@ -19,6 +20,7 @@ import type { SampleFacts } from "./survey.ts";
 
 export interface ForecastSettings extends PlanSettings {
   readonly packing: boolean;
+  readonly optim?: OptimName;
   readonly gradientCheckpointing: boolean;
   readonly evalSteps: number;
   readonly evalBatchSize: number;
@@ -51,7 +53,8 @@ export type MemoryPart = "program" | "weights" | "training" | "values" | "pictur
 
 const PROGRAM_BYTES = 200e6; // Node.js, the runtime, tokenizer and template
 const ARENA_FACTOR = 1.35; // the runtime's memory pool grows in powers of two and has gaps; 1.25 to 1.5 were seen
-const BYTES_A_VALUE = 7 * 4; // value, gradient in double, two moments, and copies of value and gradient on their way
+/** Value, gradient in double, what the optimizer remembers, and copies of value and gradient on their way. */
+const BYTES_A_VALUE: Readonly<Record<OptimName, number>> = { adamw_torch: 7 * 4, adafactor: 5 * 4 };
 const SECONDS_A_GRADIENT = 1.5e-9; // adding one to what is accumulated
 const SECONDS_AN_UPDATE = 10e-9; // of one value by the optimizer
 
@@ -247,7 +250,13 @@ function picturesOf({ checkpoint, train, validation }: ForecastInput, tower: Cos
 
 /** Sessions stay open, and a memory pool keeps what it once held: the peaks add up. */
 function memoryOf(
-  { train, validation, test, evalBatchSize }: ForecastInput & Pick<ForecastSettings, "evalBatchSize">,
+  {
+    train,
+    validation,
+    test,
+    evalBatchSize,
+    optim = "adamw_torch",
+  }: ForecastInput & Pick<ForecastSettings, "evalBatchSize" | "optim">,
   batches: readonly MicroBatch[],
   { training, pictures, evaluation, decoder, parameters, tokenBlocks }: Work,
 ): Forecast["memory"] {
@@ -260,7 +269,7 @@ function memoryOf(
     program: PROGRAM_BYTES,
     weights: sum([...mapped.values()], (bytes) => bytes) + sum(held, ({ copiedBytes }) => copiedBytes),
     training: ARENA_FACTOR * (largestPeak(training.graph, batches, tokenBlocks) + validating),
-    values: parameters * BYTES_A_VALUE,
+    values: parameters * BYTES_A_VALUE[optim],
     pictures: pictures ? ARENA_FACTOR * peakBytes(pictures.graph, pictures.lengths) : 0,
     features: pictures?.featureBytes ?? 0,
     data: sum([...train, ...validation, ...test], ({ heldBytes, length }) => heldBytes + 8 * length),
