@@ -43,3 +43,17 @@ for (const [name, { dir, data }] of Object.entries(MODELS))
         assert.ok(lossChange !== 0 && Math.abs(lossChange) <= LIMITS[kind].loss, `loss changes by ${lossChange}`);
       });
   }
+
+test("int8 with layers computed again and attention in blocks: the same gradients", async () => {
+  const { dir, data } = MODELS["the golden model"] ?? { dir: "", data: null };
+  const batches = await samplesOf(dir, data, 2);
+  const options = { useDora: false, batches, roots };
+  const saving = { recomputes: true, tokenBlocks: 2, patchBlocks: 1 };
+  const [kept, saved] = [
+    await measure(dir, "int8", options),
+    await measure(dir, "int8", { ...options, memory: saving }),
+  ];
+  const { lossChange, cosines } = difference(saved, kept);
+  assert.ok(Math.abs(lossChange) < 1e-6, `loss changes by ${lossChange}`);
+  for (const [parameter, value] of cosines) assert.ok(value > 1 - 1e-6, `${parameter}: cosine ${value}`);
+});
