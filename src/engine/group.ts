@@ -214,9 +214,8 @@ function openPromise(): { promise: Promise<never>; reject: (reason: Error) => vo
 const lossOf = ({ name }: Member, reason: Error): UserError =>
   new UserError(`${name}: ${messageOf(reason).replace(/^internal: /, "")}`, { cause: reason });
 
-/** The same error with the device in its message, which else could be any of several. */
+/** The same error with the device in its message, which else could be any of several. A user's mistake is not a device's. */
 function named(thrown: unknown, device: string): unknown {
-  if (thrown instanceof UserError) return new UserError(`${device}: ${thrown.message}`, { cause: thrown });
   if (!(thrown instanceof InternalError)) return thrown;
   return new InternalError(`${device}: ${thrown.message.replace(/^internal: /, "")}`, { cause: thrown });
 }

@@ -11,7 +11,7 @@ import { ADAMW_DEFAULTS } from "../../src/train/optimizer.ts";
 import type { NamedArrays, ReplicaState } from "../../src/train/replica.ts";
 import { type StepReport, type TrainerOptions, trainSteps } from "../../src/train/trainer.ts";
 import { validationLoss } from "../../src/train/validation.ts";
-import { InternalError, UserError } from "../../src/utils/errors.ts";
+import { InternalError } from "../../src/utils/errors.ts";
 import { adapterOf, batchesOf, loadTiny, loraSpec } from "../tiny.ts";
 
 const tiny = await loadTiny();
@@ -196,7 +196,15 @@ test("gradients of all devices together", async () => {
 });
 
 test("a broken checkpoint is told as by one device", async () => {
-  const { remote, stop } = startEngines({ modelDir: "test/fixtures", trainable: { kind: "none" } }, [CPU, CPU]);
-  stops.push(stop);
-  await assert.rejects(remote.trainableShapes(), (error: Error) => error instanceof UserError && /test\/fixtures/.test(error.message)); // biome-ignore format: one line
+  const messageFrom = async (devices: number): Promise<string> => {
+    const { remote, stop } = startEngines(
+      { modelDir: "test/fixtures", trainable: { kind: "none" } },
+      Array<typeof CPU>(devices).fill(CPU),
+    );
+    stops.push(stop);
+    return remote.trainableShapes().then(() => assert.fail(), String);
+  };
+  const [one, two] = [await messageFrom(1), await messageFrom(2)];
+  assert.match(one, /^UserError: test\/fixtures/);
+  assert.equal(two, one);
 });

@@ -46,9 +46,19 @@ export const scratch = scratchFolder("entries");
 let folders = 0;
 export const workingFolder = (): string => newFolder(scratch, `run-${++folders}`);
 
-export function startEntry(name: EntryName, args: readonly string[], cwd: string): RunningEntry {
+/** @param env beside what this process has */
+export function startEntry(
+  name: EntryName,
+  args: readonly string[],
+  cwd: string,
+  env: Readonly<Record<string, string>> = {},
+): RunningEntry {
   const command = ["--import", import.meta.resolve("tsx"), resolve(`src/${name}.ts`), ...args];
-  const child = spawn(process.execPath, command, { cwd, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, command, {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const written = { stdout: "", stderr: "" };
   const waiting = new Set<() => void>();
   for (const stream of ["stdout", "stderr"] as const) {
