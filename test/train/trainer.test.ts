@@ -241,6 +241,26 @@ test("skipping: a step with such a loss or gradient is left out, and the rest is
   assert.deepEqual(await faulty.state(), await plain.state());
 });
 
+test("several micro-batches under way at once change neither reports nor faults nor state", async () => {
+  const several = (engine: RemoteEngine): RemoteEngine =>
+    new Proxy(engine, { get: (target, method) => (method === "lanes" ? async () => 3 : Reflect.get(target, method)) });
+  const [one, many] = [await loraEngine(), await loraEngine()];
+  const options = { accumulation: 3, onNonFinite: "skip" } as const;
+  const faults = { "1.1": "loss", "2": "gradient" } as const;
+  const expected = await train(faultyEngine(one, faults), options);
+  assert.deepEqual(expected.map(({ fault }) => fault !== null), [false, true, true, false]); // biome-ignore format: one line
+  assert.deepEqual(numbersOf(await train(faultyEngine(several(many), faults), options)), numbersOf(expected));
+  assert.deepEqual(await many.state(), await one.state());
+
+  const told: string[] = [];
+  const broken = several(await loraEngine());
+  await assert.rejects(
+    train(faultyEngine(broken, { "0.1": "loss" }), { onMicroBatch: ({ done, of }) => told.push(`${done}/${of}`) }),
+    /^UserError: step 1: the loss is Infinity on /,
+  );
+  assert.deepEqual([told, await isCleared(broken)], [["1/3", "2/3"], true]);
+});
+
 test("skipping ends where nothing but such steps is left", async () => {
   const engine = await loraEngine();
   await engine.setValues(new Map([...adapterOf(tiny)].map(([name, v]) => [name, v.map(() => Number.NaN)])));
