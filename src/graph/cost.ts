@@ -1,6 +1,7 @@
 /** What a graph costs to run, read off its nodes: arithmetic, numbers moved, and the most bytes that are alive at once. */
 import { addDims, type Dim, lengthOf, mulDims, sizeOf } from "./dim.ts";
 import { type Graph, type Node, type NodeOf, usedNodes, type Value } from "./graph.ts";
+import { wantsPacking } from "./quantMatMul.ts";
 import { MOST_AT_ONCE } from "./storedMatMul.ts";
 
 /** Lengths of the symbols: `{ B: 1, T: 1103, N: 25, M: 966 }`. */
@@ -11,6 +12,8 @@ export interface Cost {
   readonly matrixFlops: number;
   /** Of many small products at a time: the scores and mixtures of attention. */
   readonly batchedFlops: number;
+  /** Of products of whole numbers, as weights by rows in 8 bits are multiplied. */
+  readonly wholeFlops: number;
   /** Bytes that all other operations read and write, and the bytes of weights that products read. */
   readonly movedBytes: number;
 }
@@ -49,10 +52,14 @@ export function costOf(graph: Graph): (lengths: Lengths) => Cost {
   const matrix = new Polynomial();
   const batched = new Polynomial();
   const moved = new Polynomial();
+  const whole = new Polynomial();
+  const rounded = new Set<string>();
   for (const node of runNodes(graph)) {
     const product = productOf(node);
     const values = product === null ? [...node.inputs, ...node.outputs] : node.inputs.filter(isFixed);
-    if (product !== null) (node.inputs[0]?.shape.length === 2 ? matrix : batched).add(product, 2);
+    if (product !== null)
+      (isOfWholeNumbers(node) ? whole : node.inputs[0]?.shape.length === 2 ? matrix : batched).add(product, 2);
+    if (isOfWholeNumbers(node)) addRounding(moved, node, rounded);
     if (!isView(node)) for (const value of values) addBytes(moved, node, value);
     moved.add(convertedBytes(node), 2); // written, and read by the product
     if (node.op === "CachedAttention") for (const value of node.inputs.slice(3)) addBytes(moved, node, value);
@@ -61,6 +68,7 @@ export function costOf(graph: Graph): (lengths: Lengths) => Cost {
   return (lengths) => ({
     matrixFlops: matrix.at(lengths),
     batchedFlops: batched.at(lengths),
+    wholeFlops: whole.at(lengths),
     movedBytes: moved.at(lengths),
   });
 }
@@ -77,6 +85,18 @@ function runNodes(graph: Graph): readonly Node[] {
 
 /** Of one size whatever the batch, as weights are. */
 const isFixed = ({ shape }: Value): boolean => shape.every((dim) => typeof dim === "number");
+
+const isOfWholeNumbers = (node: Node): node is NodeOf<"QuantMatMul"> =>
+  node.op === "QuantMatMul" && node.attrs.form.kind === "rows";
+
+/** Passes over a factor until it is rounded, once for all products that read it, and over a product, which is scaled. */
+const ROUNDING_PASSES = { factor: 6, product: 2 };
+
+function addRounding(moved: Polynomial, { inputs: [x], outputs }: NodeOf<"QuantMatMul">, rounded: Set<string>): void {
+  if (!rounded.has(x.name)) moved.add(sizeOf(x.shape), ROUNDING_PASSES.factor * BYTES.float32);
+  rounded.add(x.name);
+  moved.add(sizeOf(outputs[0]?.shape ?? []), ROUNDING_PASSES.product * BYTES.float32);
+}
 
 /** A mask is a hash of every place: so many passes over its elements (lowering.ts). */
 const DROPOUT_PASSES = 16;
@@ -187,7 +207,7 @@ function lastUsesOf(
 export interface WeightMemory {
   /** Bytes of the files that are used as they lie there, by name, so that what several graphs read is counted once. */
   readonly mapped: ReadonlyMap<string, number>;
-  /** Bytes of copies in float32 of weights stored in less. */
+  /** Bytes of copies: in float32 of weights stored in less, and of blocks in few bits as their kernels like them. */
   readonly copiedBytes: number;
 }
 
@@ -198,8 +218,13 @@ export function weightMemory(graph: Graph): WeightMemory {
   const isUsed = (name: string, by: (op: string) => boolean): boolean => [...(uses.get(name) ?? [])].some(by);
   const mapped = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op !== "Cast"));
   const copied = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op === "Cast"));
+  const packed = graph.nodes
+    .filter(({ op }) => op === "QuantMatMul")
+    .flatMap((node) => (wantsPacking((node as NodeOf<"QuantMatMul">).attrs.form) ? [node.inputs[1]?.name] : []));
   return {
     mapped: new Map(mapped.map(({ value, byteLength }) => [value.name, byteLength])),
-    copiedBytes: copied.reduce((sum, { value }) => sum + BYTES.float32 * lengthOf(sizeOf(value.shape), {}), 0),
+    copiedBytes:
+      copied.reduce((sum, { value }) => sum + BYTES.float32 * lengthOf(sizeOf(value.shape), {}), 0) +
+      mapped.reduce((sum, { value, byteLength }) => sum + (packed.includes(value.name) ? byteLength : 0), 0),
   };
 }

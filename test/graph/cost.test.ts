@@ -24,9 +24,41 @@ test("products, and the bytes of what is not one", () => {
   assert.deepEqual(costOf(graph)({ T: 10, B: 2 }), {
     matrixFlops: 2 * 10 * 16 * 8,
     batchedFlops: 2 * 3 * 2 * 100 * 4,
+    wholeFlops: 0,
     movedBytes: 4 * 128 + 3 * 4 * 16 * 10,
   });
   assert.throws(() => costOf(graph)({ T: 10 }), /the length of B is not known/);
+});
+
+test("weights in few bits: whole numbers apart, what rounds a factor once, blocks packed into memory", () => {
+  const graph = new Graph("few bits");
+  const ops = builderOf(graph);
+  const x = graph.input("x", "float32", ["T", 64]);
+  const weight = (name: string, dtype: "int8" | "uint8" | "float32", shape: readonly number[], byteLength: number) =>
+    graph.weight({ name, dtype, shape, location: "w", offset: 0, byteLength });
+  const rows = (name: string) => ({
+    values: weight(`${name}.values`, "int8", [64, 32], 2048),
+    scales: weight(`${name}.scales`, "float32", [32], 128),
+    zeroPoints: null,
+    form: { kind: "rows", rotation: 64, inputBits: 8 } as const,
+  });
+  const blocks = {
+    values: weight("b.values", "uint8", [16, 2, 16], 512),
+    scales: weight("b.scales", "float32", [16, 2], 128),
+    zeroPoints: weight("b.zeroPoints", "uint8", [16, 1], 16),
+    form: { kind: "blocks", bits: 4, block: 32, roundsInput: true } as const,
+  };
+  graph.output("one", ops.quantMatMul(x, rows("one"), 32));
+  graph.output("two", ops.quantMatMul(x, rows("two"), 32));
+  graph.output("three", ops.quantMatMul(x, blocks, 16));
+  assert.deepEqual(costOf(graph)({ T: 10 }), {
+    matrixFlops: 2 * 10 * 64 * 16,
+    batchedFlops: 0,
+    wholeFlops: 2 * (2 * 10 * 64 * 32),
+    movedBytes: 2 * (2048 + 128) + (512 + 128 + 16) + 4 * 6 * 640 + 2 * (4 * 2 * 320), // x is rounded once
+  });
+  const { mapped, copiedBytes } = weightMemory(graph);
+  assert.deepEqual([mapped.size, copiedBytes], [7, 512]);
 });
 
 test("the most bytes alive at once: views share, sums write over what dies, outputs stay", () => {

@@ -188,7 +188,8 @@ const chunked = <T>(items: readonly T[], size: number): T[][] =>
 function costedOf(graph: Graph, machine: Machine, { tokenBlocks }: MemorySettings): Costed {
   const whole = costOf(graph);
   const cost = (lengths: Lengths): Cost => whole(inBlocks(lengths, tokenBlocks));
-  const arithmetic = ({ matrixFlops, batchedFlops }: Cost): number => matrixFlops + batchedFlops;
+  const arithmetic = ({ matrixFlops, batchedFlops, wholeFlops }: Cost): number =>
+    matrixFlops + batchedFlops + wholeFlops;
   return {
     graph,
     seconds: (lengths) => secondsOf(cost(lengths), graph.nodes.length, machine),

@@ -1,5 +1,7 @@
 /** From a survey to a report: counts, equal samples, the forecast of the run. */
 import { sameSamples } from "../../data/sameSamples.ts";
+import type { QuantKind } from "../../model/quantised/matrix.ts";
+import { plannedQuantised } from "../../model/quantised/planned.ts";
 import type { Model } from "../model.ts";
 import { overlapsOf, type Splits } from "../splits.ts";
 import { plannedSpec, type StartOptions } from "../startingPoint.ts";
@@ -13,6 +15,8 @@ export interface PlanSettings extends ForecastSettings, StartOptions {
   readonly maxLength: number | null;
   readonly overlong: string;
   readonly allowOverlap: boolean;
+  /** null: weights as stored. */
+  readonly baseQuant: QuantKind | null;
   /** null: measured. */
   readonly gflops: number | null;
 }
@@ -38,7 +42,7 @@ export async function planRun({ model, splits, facts, faults }: Surveyed, settin
 
 /** null where nothing would be trained. */
 async function planForecast(
-  { checkpoint }: Model,
+  { checkpoint: stored }: Model,
   facts: readonly SampleFacts[],
   settings: PlanSettings,
 ): Promise<Report["forecast"]> {
@@ -48,6 +52,7 @@ async function planForecast(
   const [train, validation, test] = [of("train"), of("validation"), of("test")];
   if (train.length === 0) return null;
   const middle = train.map(({ length }) => length).sort((a, b) => a - b)[train.length >> 1] ?? 1;
+  const checkpoint = settings.baseQuant ? plannedQuantised(stored, settings.baseQuant) : stored;
   const machine =
     settings.gflops === null
       ? await measureMachine(checkpoint.architecture.text, middle)
