@@ -32,10 +32,17 @@ export function continued(prompt: DecoderPrompt, answer: readonly number[]): Dec
   };
 }
 
-/** Feeds of whole prompts, the shorter ones filled up at their ends; cache and `logit_rows` are left to the caller. */
-export function promptFeeds(architecture: Architecture, prompts: readonly DecoderPrompt[], padId: number): Feeds {
+/** The length that all prompts are brought to: of the longest, or the next multiple of `block`. */
+export const filledLength = (prompts: readonly DecoderPrompt[], block: number): number =>
+  Math.ceil(Math.max(...prompts.map(({ inputIds }) => inputIds.length)) / block) * block;
+
+/** Feeds of whole prompts, filled up at their ends to `longest` tokens; cache and `logit_rows` are left to the caller. */
+export function promptFeeds(
+  architecture: Architecture,
+  prompts: readonly DecoderPrompt[],
+  { longest, padId }: { readonly longest: number; readonly padId: number },
+): Feeds {
   const batch = prompts.length;
-  const longest = Math.max(...prompts.map(({ inputIds }) => inputIds.length));
   const inputIds = new Int32Array(batch * longest).fill(padId);
   const positionIds = new Int32Array(3 * batch * longest);
   prompts.forEach((prompt, b) => {

@@ -8,7 +8,7 @@ import type { Session } from "../runtime/session.ts";
 import { type Feeds, type HostTensor, ints } from "../runtime/tensor.ts";
 import { required } from "../utils/errors.ts";
 import { type Choice, chooseToken, drawOf, type SamplingSettings } from "./choice.ts";
-import { continued, type DecoderPrompt, nextPosition, nextTokenFeeds, promptFeeds } from "./decoding.ts";
+import { continued, type DecoderPrompt, filledLength, nextPosition, nextTokenFeeds, promptFeeds } from "./decoding.ts";
 import { KeyValueCache } from "./keyValueCache.ts";
 
 export interface GenerationSettings {
@@ -32,15 +32,25 @@ interface Making {
   readonly settings: GenerationSettings;
 }
 
+/**
+ * Kernels add this many numbers of a row at a time and the rest in another way. Weights of few bits round what they multiply,
+ * and the last digit of a sum may turn a rounding: prompts are filled up to whole blocks, so that a row's sums are the same to
+ * the last bit whatever is answered beside it. Without such weights a last digit changes no more than `NOISE`.
+ */
+const FEW_BITS_BLOCK = 16;
+
 export class Generator {
   readonly #checkpoint: Checkpoint;
   readonly #session: Session;
   readonly #parameters: readonly string[];
+  /** Prompts are filled up to a multiple of it. */
+  readonly #block: number;
 
   private constructor(checkpoint: Checkpoint, session: Session, parameters: readonly string[]) {
     this.#checkpoint = checkpoint;
     this.#session = session;
     this.#parameters = parameters;
+    this.#block = checkpoint.quantised ? FEW_BITS_BLOCK : 1;
   }
 
   /** The adapter is an input of the session: one session serves any number of them. */
@@ -97,7 +107,7 @@ export class Generator {
   async #logitsAlone(prompt: DecoderPrompt, rows: Int32Array, parameters: Feeds): Promise<Float32Array> {
     const { architecture } = this.#checkpoint;
     const feeds = {
-      ...promptFeeds(architecture, [prompt], 0),
+      ...promptFeeds(architecture, [prompt], { longest: filledLength([prompt], this.#block), padId: 0 }),
       ...new KeyValueCache(architecture.text, 1, 0).feeds(),
       ...parameters,
       logit_rows: ints(rows, [rows.length]),
@@ -113,9 +123,9 @@ export class Generator {
   ): Promise<Float32Array[]> {
     const prompts = growing.map(({ prompt }) => prompt);
     const lengths = prompts.map(({ inputIds }) => inputIds.length);
-    const longest = Math.max(...lengths);
+    const longest = filledLength(prompts, this.#block);
     const lastRows = Int32Array.from(lengths, (length, b) => b * longest + length - 1);
-    const feeds = promptFeeds(this.#checkpoint.architecture, prompts, settings.padId);
+    const feeds = promptFeeds(this.#checkpoint.architecture, prompts, { longest, padId: settings.padId });
     return this.#run({ ...feeds, ...parameters, logit_rows: ints(lastRows, [lastRows.length]) }, cache, lengths);
   }
 

@@ -8,17 +8,22 @@ import { cacheNames } from "../model/graphs.ts";
 import { floats, type HostTensor } from "../runtime/tensor.ts";
 import { InternalError, required } from "../utils/errors.ts";
 
-/** Places that are laid out at least when room is made. */
-const LEAST_ROOM = 64;
+/**
+ * Places are laid out in whole blocks: kernels add so many numbers at a time, so that a row's sums come out the same to the
+ * last bit however many blocks its neighbours need.
+ */
+const BLOCK = 64;
 /** Share of the places in use that is laid out on top: copying what there is gets rarer as it gets more. */
 const ROOM = 0.125;
+
+const inBlocks = (places: number): number => Math.ceil(places / BLOCK) * BLOCK;
 
 /** By graph input, [B, K, S, Dh]: each head's places stand together, the first `length` of a row's are its tokens. */
 type Places = Map<string, Float32Array>;
 
 export class KeyValueCache {
   readonly #architecture: TextArchitecture;
-  /** Tokens that each row will have at most; no place is laid out behind them. */
+  /** Tokens that each row will have at most: no block is laid out behind them. */
   readonly #most: number;
   #places: Places = new Map();
   #lengths: number[];
@@ -91,8 +96,7 @@ export class KeyValueCache {
   #makeRoom(needed: number): void {
     if (needed <= this.#capacity) return;
     const { kvHeads, headDim } = this.#architecture;
-    const room = needed + Math.max(LEAST_ROOM, Math.ceil(needed * ROOM));
-    const capacity = Math.max(needed, Math.min(this.#most, room));
+    const capacity = inBlocks(Math.max(needed, Math.min(this.#most, needed + Math.max(BLOCK, needed * ROOM))));
     const [before, after] = [this.#capacity * headDim, capacity * headDim];
     const heads = this.#lengths.length * kvHeads;
     for (const [name, places] of this.#places) {

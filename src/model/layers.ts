@@ -11,7 +11,7 @@ import type { TensorDtype, TensorEntry } from "../utils/safetensors.ts";
 import type { Architecture, RotaryDtype } from "./architecture.ts";
 import { type Checkpoint, weightsDir } from "./checkpoint.ts";
 import { type LoraModule, type LoraSettings, loraScale } from "./lora.ts";
-import { addLora, dora } from "./lowRank.ts";
+import { addLora, dora, earlyScale } from "./lowRank.ts";
 import { type MemorySettings, NOTHING_SAVED } from "./memory.ts";
 import { headWeight, isVision, type LinearModule, linearModules } from "./parameters.ts";
 import { formOf } from "./quantised/matrix.ts";
@@ -160,6 +160,7 @@ export class LayerBuilder {
       a: this.#fed(module.keyA, [r, module.inFeatures]),
       b: this.#fed(module.keyB, [module.outFeatures, r]),
       scale: loraScale(settings),
+      ...(this.mode === "answer" && this.#checkpoint.quantised ? { early: earlyScale(loraScale(settings)) } : {}),
     };
     if (!useDora) return addLora(ops, seen, this.matrixProduct(x, names), adapter);
     const base = {

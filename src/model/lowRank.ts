@@ -6,12 +6,20 @@ export interface LowRank {
   readonly a: Value; // [R, in]
   readonly b: Value; // [out, R]
   readonly scale: number;
+  /** Part of the scale that the first product takes, a power of two; 1 unless told otherwise. */
+  readonly early?: number;
 }
 
+/**
+ * For answers of few bits, where the last digit of a sum may turn a rounding: a row alone must be summed as it would be among
+ * others. The CPU's kernel for single rows adds up in another order, and takes no factors: so both products get one.
+ */
+export const earlyScale = (scale: number): number => (scale === 0.5 ? 0.25 : 0.5);
+
 /** base + s x A^T B^T for x [rows, in], base [rows, out] */
-export function addLora(ops: Builder, x: Value, base: Value, { a, b, scale }: LowRank): Value {
-  const low = ops.matMul(x, a, { transB: true }); // [rows, R]
-  return ops.gemm(low, b, base, { transB: true, alpha: scale });
+export function addLora(ops: Builder, x: Value, base: Value, { a, b, scale, early = 1 }: LowRank): Value {
+  const low = ops.matMul(x, a, { transB: true, alpha: early }); // [rows, R]
+  return ops.gemm(low, b, base, { transB: true, alpha: scale / early });
 }
 
 /** W, of which only products are to be had: it may be stored in few bits. */
