@@ -47,13 +47,12 @@ const reduction =
  * copied. A length that is known beforehand would not do, because the runtime computes what follows from it at once.
  */
 const after: Lowering<"After"> = (w, { inputs: [{ shape }, ...others] }, [x = "", ...names], outputs) => {
-  const zeros = names.map((name, i) =>
-    w.once(`zero after ${name}`, () => {
-      const axis = others[i]?.shape.findIndex((dim) => typeof dim !== "number") ?? 0;
-      return w.value("Mul", [w.value("Shape", [name], { start: axis, end: axis + 1 }), int64s(w, [0])]);
-    }),
-  );
-  const zero = zeros.reduce((sum, one) => w.once(`${sum} + ${one}`, () => w.value("Add", [sum, one])));
+  const lengths = names.map((name, i) => {
+    const axis = others[i]?.shape.findIndex((dim) => typeof dim !== "number") ?? 0;
+    return w.once(`length of ${name}`, () => w.value("Shape", [name], { start: axis, end: axis + 1 }));
+  });
+  const sum = lengths.reduce((known, one) => w.once(`${known} + ${one}`, () => w.value("Add", [known, one])));
+  const zero = w.once(`0 * ${sum}`, () => w.value("Mul", [sum, int64s(w, [0])]));
   if (shape.length === 0) {
     const row = w.value("Reshape", [x, int64s(w, [1])]);
     return w.node("Gather", [row, w.value("Reshape", [zero, w.constant([], [0], "int64")])], outputs);

@@ -76,7 +76,7 @@ function cutsOf(
   const [queries, keys, values] = [queryParts(ops, q, count), inParts(ops, k, 2, count), inParts(ops, v, 2, count)];
   const seen = (i: number): [number, number] => [0, isCausal ? i + 1 : count];
   return {
-    queries: (i) => queries(i),
+    queries,
     keys: (i) => ({ k: keys(...seen(i)), v: values(...seen(i)), bias: biases && required(biases[i], `bias ${i}`) }),
   };
 }
@@ -94,17 +94,17 @@ function gradient(
   { output, grad }: { output: Value; grad: Value },
 ): readonly Value[] {
   const { scale, blocks } = of;
-  const inner = ops.reduceSum(ops.mul(grad, output), [4], true); // [B, K, G, T, 1]
-  const { keys } = cutsOf(ops, of);
+  const cut = cutsOf(ops, of);
+  const grads = queryParts(ops, grad, blocks.count);
+  const inner = queryParts(ops, ops.reduceSum(ops.mul(grad, output), [4], true), blocks.count);
   const dq: Value[] = [];
   const [dk, dv] = [new KeySums(ops, blocks), new KeySums(ops, blocks)];
   let known = [grad];
   for (let i = blocks.count - 1; i >= 0; i--) {
-    const rows = (x: Value): Value => queryParts(ops, ops.after(x, known), blocks.count)(i);
-    const [q, g, { v, ...seen }] = [rows(of.q), rows(grad), keys(i)];
+    const [q, g, { v, ...seen }] = [ops.after(cut.queries(i), known), grads(i), cut.keys(i)];
     const p = shares(ops, of, { q, ...seen });
     dv.add(ops.matMul(p, g, { transA: true }));
-    const ds = ops.mul(p, ops.sub(ops.matMul(g, v, { transB: true }), rows(inner)));
+    const ds = ops.mul(p, ops.sub(ops.matMul(g, v, { transB: true }), inner(i)));
     dq.unshift(inGroups(ops, ops.matMul(ds, seen.k, { alpha: scale }), of));
     dk.add(ops.matMul(ds, q, { transA: true, alpha: scale }));
     known = [dk.sum, dv.sum, required(dq[0], "dq")]; // the next block begins when this one is done
@@ -139,10 +139,11 @@ class KeySums {
   #rest(sum: Value): Value {
     const { count, isCausal } = this.#blocks;
     if (!isCausal) return sum;
-    const last = count - this.#done.length - 1;
-    const parts = inParts(this.#ops, sum, 2, last + 1);
-    this.#done.unshift(parts(last, last + 1));
-    return parts(0, last);
+    const parts = count - this.#done.length;
+    const one = divDims(sum.shape[2] as Dim, parts);
+    const [rest, last] = this.#ops.splitAt(sum, 2, [mulDims(parts - 1, one), one]);
+    this.#done.unshift(last);
+    return rest;
   }
 }
 

@@ -14,7 +14,7 @@ export const NOTHING_SAVED: MemorySettings = { recomputes: false, tokenBlocks: 1
 
 /** Bytes of scores above which attention is cut into blocks. */
 const BLOCK_BYTES = 2 ** 25;
-const MOST_TOKEN_BLOCKS = 32;
+const MOST_TOKEN_BLOCKS = 8; // sessions with more take long to open, and by then the feed-forward layer holds more
 const MOST_PATCH_BLOCKS = 4;
 
 /** The largest batch that a run will meet. */

@@ -21,11 +21,11 @@ const LONG = 8192;
 const settingsFor = (heads: number, tokensPerRow: number, rows = 1): MemorySettings =>
   memorySettings({ ...architecture, text: { ...architecture.text, heads } }, { rows, tokensPerRow, patches: 0 }, true);
 
-test("short rows stay whole, long ones are cut until 32 MiB of scores are left, or into 32 blocks", () => {
+test("short rows stay whole, long ones are cut until 32 MiB of scores are left, or into 8 blocks", () => {
   assert.deepEqual(memorySettings(architecture, { rows: 8, tokensPerRow: 300, patches: 200 }, false), NOTHING_SAVED);
   const blocks = (heads: number, length: number, rows?: number) => settingsFor(heads, length, rows).tokenBlocks;
-  assert.deepEqual([blocks(16, 724), blocks(16, 725), blocks(16, 1103), blocks(16, 4096)], [1, 2, 4, 32]);
-  assert.deepEqual([blocks(16, 1103, 2), blocks(32, 8192)], [8, 32]);
+  assert.deepEqual([blocks(16, 724), blocks(16, 725), blocks(16, 1103), blocks(16, 4096)], [1, 2, 4, 8]);
+  assert.deepEqual([blocks(16, 1103, 2), blocks(32, 8192)], [8, 8]);
   const { heads } = architecture.vision;
   const patches = (count: number) =>
     memorySettings(architecture, { rows: 1, tokensPerRow: 10, patches: count }, false).patchBlocks;
@@ -42,14 +42,14 @@ function largestValue(graph: Graph, lengths: Readonly<Record<string, number>>): 
 
 test("no graph for 8192 tokens holds the scores of all heads", () => {
   const { heads } = architecture.text;
-  const tokenBlocks = 32;
+  const { tokenBlocks } = settingsFor(heads, LONG);
   const lengths = { B: 1, T: LONG, Q: LONG / tokenBlocks, M: 12, N: 5 };
   const whole = trainingGraph(tiny, lora).graph;
   assert.equal(largestValue(whole, lengths), heads * LONG ** 2);
   for (const build of [trainingGraph, evalGraph])
     for (const recomputes of [false, true]) {
       const { graph } = build(tiny, lora, { recomputes, tokenBlocks, patchBlocks: 1 });
-      const largest = Math.max(LONG ** 2, (heads * LONG ** 2) / tokenBlocks); // what may be seen, once for all heads
+      const largest = Math.max(LONG ** 2, (heads * LONG ** 2) / tokenBlocks); // first what may be seen, once for all heads
       assert.ok(largestValue(graph, lengths) <= largest, `${largestValue(graph, lengths)}`);
     }
   const saved = trainingGraph(tiny, lora, { recomputes: true, tokenBlocks, patchBlocks: 1 }).graph;
