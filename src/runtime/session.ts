@@ -3,7 +3,15 @@ import { existsSync } from "node:fs";
 import * as ort from "onnxruntime-node";
 import { InternalError, messageOf, UserError } from "../utils/errors.ts";
 import type { Device } from "./device.ts";
-import { type DeviceTensor, type Feeds, fromRuntime, type HostTensor, onDevice, toRuntime } from "./tensor.ts";
+import {
+  type DeviceTensor,
+  type Feeds,
+  fromRuntime,
+  type HostFeeds,
+  type HostTensor,
+  onDevice,
+  toRuntime,
+} from "./tensor.ts";
 
 export interface SessionOptions {
   readonly device: Device;
@@ -23,6 +31,8 @@ export interface Session {
   readonly outputNames: readonly string[];
   /** @param fetches outputs wanted, all by default */
   run(feeds: Feeds, fetches?: readonly string[]): Promise<Record<string, HostTensor>>;
+  /** As `run`, on the CPU: each output is written where it is wanted, which may be where an input lies that no later node reads. */
+  runInto(feeds: Feeds, outputs: HostFeeds): Promise<void>;
   /** As `run`, the outputs apart that the session was told to keep on its device. */
   runKeeping(feeds: Feeds): Promise<{ outputs: Record<string, HostTensor>; kept: Record<string, DeviceTensor> }>;
   release(): Promise<void>;
@@ -83,6 +93,10 @@ function wrap(native: ort.InferenceSession, options: SessionOptions): Session {
       const results = await runNative(native, runtimeFeeds(native, feeds), fetches);
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromRuntime(tensor)]));
     },
+    async runInto(feeds, outputs) {
+      const places = Object.entries(outputs).map(([name, place]) => [name, toRuntime(place, ort.Tensor, place.dtype)]);
+      await runNative(native, runtimeFeeds(native, feeds), Object.fromEntries(places));
+    },
     async runKeeping(feeds) {
       const results = Object.entries(await runNative(native, runtimeFeeds(native, feeds)));
       const ofKind = (wanted: boolean) => results.filter(([name]) => kept.has(name) === wanted);
@@ -111,7 +125,7 @@ function runtimeFeeds(native: ort.InferenceSession, feeds: Feeds): Record<string
 async function runNative(
   native: ort.InferenceSession,
   tensors: Record<string, ort.Tensor>,
-  fetches?: readonly string[],
+  fetches?: readonly string[] | Record<string, ort.Tensor>,
 ): Promise<ort.InferenceSession.ReturnType> {
   try {
     return await (fetches ? native.run(tensors, fetches) : native.run(tensors));

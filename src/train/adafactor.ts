@@ -155,7 +155,8 @@ interface Piece {
   readonly row: number;
 }
 
-const MOST_IN_A_RUN = 1 << 20; // elements: bounds the copies of a run, and its numbers stay in the processor's cache
+/** Elements: what a run works with stays in the processor's cache, and is still enough for all cores. */
+const MOST_IN_A_RUN = 1 << 17;
 
 function* piecesOf({ slot, lead, rows, columns }: Matrix): Generator<Piece> {
   const rowsAtOnce = Math.max(1, Math.floor(MOST_IN_A_RUN / columns));
@@ -191,8 +192,10 @@ async function updateMatrix(sessions: Sessions, matrix: Under, change: Change): 
   const scalars = { gradient_scale: scale, step_size: stepSize, decay_factor: scalar(1 - weightDecay * learningRate) };
   for (const piece of piecesOf(matrix)) {
     const parameter = floats(matrix.values.subarray(piece.start, piece.end), piece.dims);
-    const out = await sessions.update.run({ ...factorFeeds(matrix, factors, piece), ...scalars, parameter });
-    matrix.values.set(required(out.parameter_out, "parameter_out").data as Float32Array, piece.start);
+    await sessions.update.runInto(
+      { ...factorFeeds(matrix, factors, piece), ...scalars, parameter },
+      { parameter_out: parameter }, // in place: each element of it is read once, to make its successor
+    );
   }
 }
 
