@@ -119,11 +119,11 @@ const sameMerged = async (adapted: Adapter, by: RemoteEngine, t: TestContext): P
     const out = join(dir, dtype ?? "as-in-base");
     const { signal } = new AbortController();
     await mergeInto({ dir, model, adapter: adapted }, { out, dtype, maxShardSize: 5e9, check: true, log, signal });
-    return answers({ batch: 8, by: openEngine(out, { kind: "none" }) });
+    return answers({ batch: 64, by: openEngine(out, { kind: "none" }) });
   };
   try {
     await by.setParameters("adapter", adapted.values);
-    const beside = await answers({ batch: 8, by, set: "adapter" });
+    const beside = await answers({ batch: 64, by, set: "adapter" });
     const apart = (from: readonly number[][]): number =>
       beside.filter((answer, i) => answer.join() !== from[i]?.join()).length;
     assert.ok(apart(base) > examples.length / 20, `the adapter changes ${apart(base)} answers`);
