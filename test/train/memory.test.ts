@@ -53,35 +53,33 @@ async function sumsWith(spec: TrainableSpec, memory: MemorySettings, rows: Rows)
   return sumsOf(engine, await batchesOf(tiny, engine, trainsVision).packed(rows));
 }
 
-async function compare(spec: TrainableSpec, rows: Rows): Promise<void> {
+async function compare(spec: TrainableSpec, rows: Rows, ways: readonly MemorySettings[]): Promise<void> {
   const expected = await sumsWith(spec, NOTHING_SAVED, rows);
-  const recomputed = await sumsWith(spec, RECOMPUTED, rows);
-  assert.deepEqual(recomputed.lossSum, expected.lossSum);
-  const { share, at } = largestDifference(recomputed.gradients, expected.gradients);
-  assert.ok(share <= F32, `recomputed: ${at} differs by ${share}`);
-  for (const memory of [IN_BLOCKS, BOTH]) {
+  for (const memory of ways) {
     const { gradients, lossSum, evaluated } = await sumsWith(spec, memory, rows);
-    const worst = largestDifference(gradients, expected.gradients);
-    assert.ok(worst.share <= F32, `in blocks: ${worst.at} differs by ${worst.share}`);
-    assert.ok(Math.abs(lossSum / expected.lossSum - 1) <= F32, `loss ${lossSum}, ${expected.lossSum}`);
-    assert.ok(Math.abs(evaluated / expected.evaluated - 1) <= F32, `evaluated ${evaluated}, ${expected.evaluated}`);
+    const what = JSON.stringify(memory);
+    const { share, at } = largestDifference(gradients, expected.gradients);
+    assert.ok(share <= F32, `${what}: ${at} differs by ${share}`);
+    assert.ok(Math.abs(lossSum / expected.lossSum - 1) <= F32, `${what}: loss ${lossSum}, ${expected.lossSum}`);
+    assert.ok(Math.abs(evaluated / expected.evaluated - 1) <= F32, `${what}: ${evaluated}, ${expected.evaluated}`);
+    if (memory.tokenBlocks === 1) assert.deepEqual([lossSum, evaluated], [expected.lossSum, expected.evaluated]);
   }
 }
 
-test("LoRA: packed rows with pictures", () => compare(loraSpec(), PACKED));
+test("LoRA: packed rows with pictures", () => compare(loraSpec(), PACKED, [RECOMPUTED, IN_BLOCKS, BOTH]));
 
-test("LoRA without pictures", () => compare(loraSpec(), [[2]]));
+test("LoRA without pictures", () => compare(loraSpec(), [[2]], [BOTH]));
 
 test("DoRA with dropout, whose masks are drawn again", () => {
   const settings = { r: 4, alpha: 8, dropout: 0.3, useDora: true, targetModules: [...LLM_PROJECTIONS] };
-  return compare({ kind: "lora", settings }, [[0], [1]]);
+  return compare({ kind: "lora", settings }, [[0], [1]], [RECOMPUTED]);
 });
 
-test("the whole model, its tower in blocks of patches", () => compare(FULL, PACKED));
+test("the whole model, its tower in blocks of patches", () => compare(FULL, PACKED, [BOTH]));
 
 test("an adapter in the middle of the model", () => {
   const settings = { r: 4, alpha: 8, dropout: 0, targetModules: ["layers.1.self_attn.k_proj", "layers.1.mlp.up_proj"] };
-  return compare({ kind: "lora", settings }, PACKED);
+  return compare({ kind: "lora", settings }, PACKED, [BOTH]);
 });
 
 test("rows are filled up behind their last token", async () => {
