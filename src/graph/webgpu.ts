@@ -10,8 +10,9 @@ import { fullShape, reshaped, scalarDimension } from "./shapeValues.ts";
 import { sine } from "./sine.ts";
 import { int64s, type Lowering, type Lowerings, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
 
-/** Image tokens are the one length that may be 0 where others are not: a batch without pictures. */
-const mayBeEmpty = ({ shape }: Value): boolean => shape.some((dim) => symbolsOf(dim).includes("M"));
+/** Lengths that may be 0 where others are not: image tokens of a batch without pictures, and what is cached of a new prompt. */
+const mayBeNone = (dim: Dim): boolean => symbolsOf(dim).some((symbol) => symbol === "M" || symbol === "S");
+const mayBeEmpty = ({ shape }: Value): boolean => shape.some(mayBeNone);
 
 /** A score that softmax turns into zero beside any other. */
 const LEAST = -3e38;
@@ -45,12 +46,20 @@ function swapped(w: Writer, x: string, rank: number): string {
   return w.once(`${x} with ${perm}`, () => w.value("Transpose", [x], { perm }));
 }
 
+/** x with one more place along an axis, which holds `value`. */
+function longer(w: Writer, x: string, axis: number, value: number): string {
+  const ends = w.value("ScatterElements", [w.value("Shape", [x]), int64s(w, [axis]), int64s(w, [1])], { axis: 0 });
+  return w.value("Concat", [x, w.value("Expand", [w.constant([value], [], "float32"), ends])], { axis });
+}
+
 /** Matrices: Gemm transposes and scales as it goes. Batches of them: MatMul between copies. */
 const matMul: Lowering<"MatMul"> = (w, { inputs: [left], attrs }, [a = "", b = ""], outputs) => {
   const { transA, transB, alpha } = attrs;
   const rank = left.shape.length;
   if (rank === 2) return gemm(w, [a, b], outputs, attrs);
-  const factors = [transA ? swapped(w, a, rank) : a, transB ? swapped(w, b, rank) : b];
+  const plain = [transA ? swapped(w, a, rank) : a, transB ? swapped(w, b, rank) : b] as const;
+  const isLong = !mayBeNone(left.shape[transA ? rank - 2 : rank - 1] as Dim);
+  const factors = isLong ? plain : [longer(w, plain[0], rank - 1, 0), longer(w, plain[1], rank - 2, 0)]; // MatMul over nothing ends the process
   if (alpha === 1) return w.node("MatMul", factors, outputs);
   w.node("Mul", [w.value("MatMul", factors), w.constant([alpha], [], "float32")], outputs);
 };
@@ -117,12 +126,7 @@ const rmsNorm: Lowering<"RmsNorm"> = (
 const softmax: Lowering<"Softmax"> = (w, { inputs: [input] }, [x = ""], outputs) => {
   if (!mayBeEmpty(input)) return w.node("Softmax", [x], outputs, { axis: -1 });
   const [row, column] = [input.shape.length - 2, input.shape.length - 1];
-  const longer = (from: string, axis: number): string => {
-    const ends = w.value("Shape", [from]);
-    const one = w.value("ScatterElements", [ends, int64s(w, [axis]), int64s(w, [1])], { axis: 0 });
-    return w.value("Concat", [from, w.value("Expand", [w.constant([LEAST], [], "float32"), one])], { axis });
-  };
-  const shares = w.value("Softmax", [longer(longer(x, column), row)], { axis: -1 });
+  const shares = w.value("Softmax", [longer(w, longer(w, x, column, LEAST), row, LEAST)], { axis: -1 });
   const ends = w.value("Shape", [x], { start: row, end: column + 1 });
   w.node("Slice", [shares, int64s(w, [0, 0]), ends, int64s(w, [row, column])], outputs);
 };
