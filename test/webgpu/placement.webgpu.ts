@@ -88,6 +88,12 @@ test("training_model of all weights", async () => {
   await checkPlacement(trainingGraph(checkpoint, trainablesOf(checkpoint, FULL)).graph, await feedsOf(true));
 });
 
+test("training_model of all weights that computes its layers again, patches in two blocks", async () => {
+  const memory = { recomputes: true, tokenBlocks: 1, patchBlocks: 2 };
+  const { graph } = trainingGraph(checkpoint, trainablesOf(checkpoint, FULL), memory);
+  await checkPlacement(graph, await feedsOf(true));
+});
+
 test("training_model over weights in bfloat16: they are float32 before the first run", async () => {
   const other = await loadTiny("sharded-bf16");
   const stored = openCheckpoint(`${other.dir}/model`);
