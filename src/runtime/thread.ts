@@ -100,6 +100,7 @@ export function startThread<T extends object>(
   const worker = new Worker(boot, { workerData: { file: file.href, data }, transferList: [...transfer], execArgv: [] });
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   let dead: Error | null = null;
+  let isAbandoned = false;
   let count = 0;
   let tell: (reason: Error) => void = () => undefined;
   const died = new Promise<Error>((resolve) => {
@@ -152,13 +153,14 @@ export function startThread<T extends object>(
     died,
     abandon() {
       close();
+      isAbandoned = true;
       die(new InternalError("a worker thread was given up"));
       worker.unref();
     },
     async stop() {
       close();
       await Promise.allSettled(underWay); // a thread that is cut off inside native code takes the whole process with it
-      await worker.terminate();
+      if (!isAbandoned) await worker.terminate();
     },
   };
 }
