@@ -182,14 +182,22 @@ export class Engine {
     else this.#parameterSets.delete(name);
   }
 
-  /** @param parameters name of a kept set; null: what is being trained, or the base alone where nothing is */
+  /**
+   * @param parameters name of a kept set; null: what is being trained, or the base alone where nothing is. One for all prompts,
+   * or one for each: adapters of several users answer side by side
+   */
   async generate(
     prompts: readonly DecoderPrompt[],
     settings: GenerationSettings,
-    parameters: string | null,
+    parameters: string | null | readonly (string | null)[],
   ): Promise<number[][]> {
     const generator = await this.#openGenerator();
-    return generator.generate(prompts, await this.#parameters(parameters, generator.parameters), settings);
+    const isOne = parameters === null || typeof parameters === "string";
+    const names = isOne ? prompts.map(() => parameters) : parameters;
+    const sets = new Map<string | null, Feeds>();
+    for (const name of new Set(names)) sets.set(name, await this.#parameters(name, generator.parameters));
+    const ofPrompts = names.map((name) => required(sets.get(name), `parameter set ${name}`));
+    return generator.generate(prompts, ofPrompts, settings);
   }
 
   /** Logits of every token of a prompt, [T, V]. */

@@ -23,6 +23,9 @@ export const cacheNames = (layer: number) => ({
   value: `grown.${layer}.value`,
 });
 
+/** The input that tells whose adapter is whose: [B, R], R ranks of all users together. */
+export const ADAPTER_SHARE = "adapter_share";
+
 /** Features computed beforehand, as inputs [M, D]. */
 function fedFeatures({ graph, architecture }: LayerBuilder): VisualFeatures {
   const shape = ["M", architecture.text.hiddenSize];
@@ -136,7 +139,19 @@ export function visionGraph(checkpoint: Checkpoint, trainables: Trainables = NOT
  * new tokens. The cache itself stays where the host keeps it.
  */
 export function decoderGraph(checkpoint: Checkpoint, trainables: Trainables = NOTHING_TRAINABLE): ModelGraph {
+  return decoder(new LayerBuilder(new Graph("decoder_model"), checkpoint, trainables, "answer"));
+}
+
+/** The same with adapters of several users side by side, of which each row has its own (eval/adapterStack.ts). */
+export function stackedDecoderGraph(checkpoint: Checkpoint, trainables: Trainables): ModelGraph {
   const layers = new LayerBuilder(new Graph("decoder_model"), checkpoint, trainables, "answer");
+  const { ops, graph } = layers;
+  const ofRow = ops.reshape(graph.input(ADAPTER_SHARE, "float32", ["B", "R"]), ["B", 1, "R"]);
+  layers.stackAdapters(ops.reshape(ops.expand(ofRow, ["B", "T", "R"]), ["B*T", "R"]));
+  return decoder(layers);
+}
+
+function decoder(layers: LayerBuilder): ModelGraph {
   const { graph, architecture } = layers;
   const { kvHeads, headDim } = architecture.text;
   const inputs: TextInputs = {

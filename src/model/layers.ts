@@ -2,7 +2,7 @@
 import { relative } from "node:path";
 import { type Builder, builderOf } from "../graph/builder.ts";
 import { HIDDEN } from "../graph/cachedAttention.ts";
-import type { Dim } from "../graph/dim.ts";
+import type { Dim, Shape } from "../graph/dim.ts";
 import type { DType, Graph, Value } from "../graph/graph.ts";
 import type { QuantForm, QuantMatrix } from "../graph/ops.ts";
 import { bf16ToFloat32, float32ToBf16 } from "../utils/bf16.ts";
@@ -73,6 +73,7 @@ export class LayerBuilder {
   readonly #adapters: ReadonlyMap<string, LoraModule>;
   readonly #frozen = new Map<string, Value>();
   readonly #weightsDir: string;
+  #adapterShare: Value | null = null;
   #dropoutSeed: Value | null = null;
   #dropoutSites = 0;
 
@@ -149,17 +150,32 @@ export class LayerBuilder {
     return this.memory.recomputes && this.mode === "train" ? graph.recomputed(named) : named();
   }
 
+  /**
+   * From here on adapters of several users lie side by side, R ranks in all (eval/adapterStack.ts).
+   * @param share 1 for the columns of a row's own adapter, else 0: [rows, R]
+   */
+  stackAdapters(share: Value): void {
+    this.#adapterShare = share;
+  }
+
+  /** From here on only these rows are computed. */
+  chooseRows(rows: Value): void {
+    if (this.#adapterShare) this.#adapterShare = this.ops.gather(this.#adapterShare, rows);
+  }
+
   #adapted(name: string, x: Value, names: ProductNames): Value {
     const module = this.#adapters.get(name);
     if (!module) return this.matrixProduct(x, names);
     const { settings } = required(this.#trainables.lora, "lora");
     const { r, dropout, useDora } = settings;
+    const ranks = this.#adapterShare?.shape[1] ?? r;
     const { ops } = this;
     const seen = this.mode === "train" && dropout > 0 ? ops.mul(x, this.#dropout(x, dropout)) : x;
     const adapter = {
-      a: this.#fed(module.keyA, [r, module.inFeatures]),
-      b: this.#fed(module.keyB, [module.outFeatures, r]),
+      a: this.#fed(module.keyA, [ranks, module.inFeatures]),
+      b: this.#fed(module.keyB, [module.outFeatures, ranks]),
       scale: loraScale(settings),
+      share: this.#adapterShare,
       ...(this.mode === "answer" && this.#checkpoint.quantised ? { early: earlyScale(loraScale(settings)) } : {}),
     };
     if (!useDora) return addLora(ops, seen, this.matrixProduct(x, names), adapter);
@@ -181,7 +197,7 @@ export class LayerBuilder {
     return this.ops.dropoutMask(this.#dropoutSeed, { shape: [rows, columns], rate, salt: this.#dropoutSites });
   }
 
-  #fed(name: string, shape: readonly number[]): Value {
+  #fed(name: string, shape: Shape): Value {
     const known = this.trainable.get(name);
     if (known) return known;
     const value = this.graph.input(name, "float32", shape);

@@ -8,6 +8,8 @@ export interface LowRank {
   readonly scale: number;
   /** Part of the scale that the first product takes, a power of two; 1 unless told otherwise. */
   readonly early?: number;
+  /** Factors of what lies between the two products, [rows, R]: 0 for adapters of other rows. */
+  readonly share?: Value | null;
 }
 
 /**
@@ -17,9 +19,9 @@ export interface LowRank {
 export const earlyScale = (scale: number): number => (scale === 0.5 ? 0.25 : 0.5);
 
 /** base + s x A^T B^T for x [rows, in], base [rows, out] */
-export function addLora(ops: Builder, x: Value, base: Value, { a, b, scale, early = 1 }: LowRank): Value {
+export function addLora(ops: Builder, x: Value, base: Value, { a, b, scale, early = 1, share }: LowRank): Value {
   const low = ops.matMul(x, a, { transB: true, alpha: early }); // [rows, R]
-  return ops.gemm(low, b, base, { transB: true, alpha: scale / early });
+  return ops.gemm(share ? ops.mul(low, share) : low, b, base, { transB: true, alpha: scale / early });
 }
 
 /** W, of which only products are to be had: it may be stored in few bits. */

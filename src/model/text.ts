@@ -192,8 +192,10 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs, rows: Value)
       );
       grown.push({ key, value });
       if (!isLast) return withFeatures(block(layers, path, x, heads), layer);
-      if (deepstack[layer]) return ops.gather(withFeatures(block(layers, path, x, heads), layer), rows);
-      return block(layers, path, ops.gather(x, rows), ops.gather(heads, rows)); // [N, D]
+      const isChosenLater = deepstack[layer] !== undefined;
+      const whole = isChosenLater ? withFeatures(block(layers, path, x, heads), layer) : null;
+      layers.chooseRows(rows);
+      return whole ? ops.gather(whole, rows) : block(layers, path, ops.gather(x, rows), ops.gather(heads, rows)); // [N, D]
     });
   }
   return { hidden: x, grown };

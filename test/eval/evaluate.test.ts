@@ -26,7 +26,7 @@ await engine.setParameters("golden", adapterOf(tiny));
 await engine.setParameters("doubled", new Map([...adapterOf(tiny)].map(([name, values]) => [name, values.map((value) => 2 * value)]))); // biome-ignore format: one line
 
 /** Asks the engine, and notes what it was asked. */
-const asked: { ids: string[]; set: string | null }[] = [];
+const asked: { ids: string[]; set: string | null | readonly (string | null)[] }[] = [];
 const answering = (parameterSet: string | null): Answering => ({
   engine: {
     lanes: async () => 1,

@@ -118,6 +118,23 @@ test("adapters are told apart by name; one of zeros, or none, is the base", asyn
   await assert.rejects(generate([promptOf(0)], {}, "adapter"), /parameter set adapter is missing/);
 });
 
+test("adapters of several users side by side answer as each does alone", async () => {
+  const adapter = adapterOf(tiny);
+  const half: NamedArrays = new Map([...adapter].map(([name, v]) => [name, name.includes("lora_B") ? v.map((x) => x / 2) : v])); // biome-ignore format: one line
+  await engine.setParameters("adapter", adapter);
+  await engine.setParameters("half", half);
+  const users = prompts.map((_, i) => ["adapter", null, "half"][i % 3] ?? null);
+  const alone = [];
+  for (const [i, user] of users.entries()) alone.push(...(await generate([promptOf(i)], {}, user)));
+  const settings = { maxNewTokens: 24, stopIds: [], padId: tiny.processor.padTokenId };
+  assert.deepEqual(await engine.generate(prompts, settings, users), alone);
+  assert.deepEqual((await engine.generate(prompts.toReversed(), settings, users.toReversed())).toReversed(), alone);
+  for (const user of ["adapter", null, "half"])
+    assert.notDeepEqual(await generate(prompts, {}, user), alone, `${user} alone gives other answers`);
+  for (const name of ["adapter", "half"]) await engine.setParameters(name, null);
+  await assert.rejects(engine.generate(prompts, settings, [null]), /1 sets of parameters came with 8 prompts/);
+});
+
 test("what is being trained answers by default", async () => {
   const training = openEngine(tiny, loraSpec());
   await training.setValues(adapterOf(tiny));
