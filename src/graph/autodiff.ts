@@ -55,11 +55,15 @@ class Walk {
   /** Values on a path from a target. */
   readonly #reached: Set<Value>;
   readonly #fixed: ReadonlySet<Value>;
+  readonly #isSegmented: boolean;
+  /** Of gradients so far that are one product and nothing else. */
+  readonly #products = new Map<Value, NodeOf<"MatMul">>();
 
   constructor(ops: Builder, reached: Set<Value>, fixed: ReadonlySet<Value>) {
     this.#ops = ops;
     this.#reached = reached;
     this.#fixed = fixed;
+    this.#isSegmented = ops.graph.isSegmented;
   }
 
   back(items: readonly Item[]): void {
@@ -78,8 +82,11 @@ class Walk {
       throw new InternalError(`gradient of ${node.op}: rules know of the first output alone, the loss uses another`);
     const needs = node.inputs.map((input) => this.#reached.has(input));
     if (!grad || !needs.includes(true)) return;
+    const { nodes } = this.#ops.graph;
+    const before = nodes.length;
     this.#ops.graph.within("grad", () => {
-      this.#accumulate(node.inputs, gradientsOf(this.#ops, grad, node, needs));
+      const parts = gradientsOf(this.#ops, grad, node, needs);
+      this.#accumulate(node.inputs, parts, nodes.slice(before));
     });
   }
 
@@ -94,14 +101,23 @@ class Walk {
     });
   }
 
-  #accumulate(inputs: readonly Value[], parts: readonly (Value | null)[]): void {
+  /** @param made the nodes that made the parts */
+  #accumulate(inputs: readonly Value[], parts: readonly (Value | null)[], made: readonly Node[] = []): void {
     inputs.forEach((input, i) => {
       const part = parts[i];
       if (!part || !this.#reached.has(input)) return;
       const known = this.grads.get(input);
       const summed = this.#ops.sumTo(part, input.shape);
-      this.grads.set(input, known ? this.#ops.add(known, summed) : summed);
+      const product = this.#isSegmented ? productOf(summed, made) : null;
+      this.grads.set(input, known ? this.#sum(known, summed, product) : summed);
+      if (product && !known) this.#products.set(summed, product);
     });
+  }
+
+  /** The runtime makes one operation of a product and a sum where it knows their shapes, which a graph with segments keeps from it. */
+  #sum(known: Value, part: Value, product: NodeOf<"MatMul"> | null): Value {
+    const [addend, of] = product ? [known, product] : [part, this.#products.get(known)];
+    return of ? this.#ops.gemm(...of.inputs, addend, of.attrs) : this.#ops.add(known, part);
   }
 
   /** Computes the segment again, once the gradients that reach it are known, and goes back through that copy. */
@@ -155,6 +171,12 @@ class Walk {
 
 /** What has lengths that are known beforehand is small, and there throughout: what follows from it alone need not wait. */
 const isParameter = ({ shape }: Value): boolean => shape.length > 0 && shape.every((dim) => typeof dim === "number");
+
+/** The product of matrices that made a value, among these nodes. */
+function productOf(value: Value, made: readonly Node[]): NodeOf<"MatMul"> | null {
+  const node = made.find(({ outputs }) => outputs[0] === value);
+  return node?.op === "MatMul" && value.shape.length === 2 ? node : null;
+}
 
 const nodesOf = ({ items }: Segment): Node[] => items.flatMap((item) => ("op" in item ? [item] : nodesOf(item)));
 const valuesOf = (segment: Segment): Value[] => nodesOf(segment).flatMap(({ outputs }) => [...outputs]);

@@ -104,6 +104,10 @@ export class Graph {
     }
   }
 
+  get isSegmented(): boolean {
+    return this.items.some((item) => !("op" in item));
+  }
+
   input(name: string, dtype: DType, shape: Shape): Value {
     const value = { name: this.#claim(name), dtype, shape };
     this.inputs.push(value);

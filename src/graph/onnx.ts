@@ -63,12 +63,17 @@ function externalTensor(name: string, value: Value, place: Readonly<Record<strin
   return proto;
 }
 
-function valueInfo(name: string, dtype: DType, shape: Shape): Message {
+function valueInfo(name: string, dtype: DType, shape: Shape | null): Message {
+  const tensorType = new Message().int(1, ONNX_DTYPES[dtype]);
+  if (shape) tensorType.message(2, dimensions(shape));
+  return new Message().string(1, name).message(2, new Message().message(1, tensorType));
+}
+
+function dimensions(shape: Shape): Message {
   const dims = new Message();
   for (const dim of shape)
     dims.message(1, typeof dim === "number" ? new Message().int(1, dim) : new Message().string(2, dim));
-  const tensorType = new Message().int(1, ONNX_DTYPES[dtype]).message(2, dims);
-  return new Message().string(1, name).message(2, new Message().message(1, tensorType));
+  return dims;
 }
 
 /** An input axis whose length is `factor` times a symbol. */
@@ -181,13 +186,18 @@ function outputNames(graph: Graph): Map<Value, string> {
  * Encodes the graph. One with segments is written from its last node to its first, so that it runs in the order of our
  * nodes: the runtime goes back from the outputs, the last in the file first, and at each node first to the input that comes
  * last in the file. Written the usual way, it would compute the gradients of parameters at the very end and keep all that
- * they need until then. Weights become external data: `location` is relative to the folder named when the session opens.
+ * they need until then. Nor does it tell lengths that only a run knows: with them the runtime would look for a buffer of the
+ * same shape among all that are free, node by node, and take seconds more to open a session of ten thousand nodes, for
+ * buffers that its memory pool reuses anyway. Weights become external data: `location` is relative to the folder named when the session opens.
  * @param target the device that will run it; `cpu` is the form that other programs know
  * @returns the bytes of a ModelProto
  */
 export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
   const writer = new GraphWriter(graph, target);
-  const info = (name: string, dtype: DType, shape: Shape): Message => valueInfo(name, dtypeFor(target, dtype), shape);
+  const info = (name: string, dtype: DType, shape: Shape): Message => {
+    const isTold = !graph.isSegmented || shape.every((dim) => typeof dim === "number");
+    return valueInfo(name, dtypeFor(target, dtype), isTold ? shape : null);
+  };
   const renamed = outputNames(graph);
   const nameOf = (value: Value): string => renamed.get(value) ?? value.name;
   const { proto } = writer;
@@ -212,8 +222,7 @@ export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
     if (nameOf(value) !== name) writer.node("Identity", [nameOf(value)], [name]);
     proto.message(12, info(name, value.dtype, value.shape));
   }
-  const isSegmented = graph.items.some((item) => !("op" in item));
-  for (const node of isSegmented ? writer.nodes.toReversed() : writer.nodes) proto.message(1, node);
+  for (const node of graph.isSegmented ? writer.nodes.toReversed() : writer.nodes) proto.message(1, node);
   const opset = (domain: string, version: number): Message => new Message().string(1, domain).int(2, version);
   return new Message()
     .int(1, IR_VERSION)
