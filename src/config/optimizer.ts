@@ -22,9 +22,9 @@ const OPTIMIZER = "Optimizer";
 export const OPTIMIZATION = {
   optim: choice({
     group: OPTIMIZER,
-    of: ["adamw_torch", "adafactor"],
+    of: ["adamw_torch", "adafactor", "adamw_8bit"],
     default: "adamw_torch",
-    why: "by transformers' names; adafactor remembers a row and a column of each matrix instead of two numbers a weight",
+    why: "by transformers' names; of a weight adafactor remembers next to nothing, adamw_8bit two bytes, adamw_torch eight",
   }),
   lr: number({
     group: OPTIMIZER,

@@ -12,7 +12,7 @@ import type { Device } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { floats, type HostTensor } from "../runtime/tensor.ts";
 import { required } from "../utils/errors.ts";
-import type { Layout, Slot } from "./layout.ts";
+import { type Layout, rangeOf, type Slot } from "./layout.ts";
 import type { MomentGroup, Moments } from "./moments.ts";
 import type { Flats, Optimizer, UpdateOf } from "./optimizer.ts";
 
@@ -137,12 +137,6 @@ function matrixOf(slot: Slot): Matrix {
   const [rowMeans, columnMeans] = [new Float32Array(lead * rows), new Float32Array(lead * columns)];
   return { slot, lead, rows, columns, rowMeans, columnMeans };
 }
-
-const rangeOf = ({ ranges }: Layout, slot: Slot): Layout["ranges"][number] =>
-  required(
-    ranges.find(({ start, end }) => start <= slot.start && slot.end <= end),
-    `range of ${slot.name}`,
-  );
 
 /** Several matrices [count, rows, C] of a parameter, or some rows of one. */
 interface Piece {

@@ -5,10 +5,10 @@ import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
 import type { LoraSettings } from "../model/lora.ts";
 import { UserError } from "../utils/errors.ts";
 import { type JsonObject, readJsonObject } from "../utils/json.ts";
-import { readFloat32, readHeader, type TensorEntry } from "../utils/safetensors.ts";
+import { readFloat32, readHeader, readTensorBytes, type TensorEntry } from "../utils/safetensors.ts";
 import { ADAPTER_CONFIG, readAdapterConfig } from "./adapterConfig.ts";
 import { ADAPTER_WEIGHTS, openAdapterWeights } from "./adapterFiles.ts";
-import { MOMENT_GROUPS, type MomentGroup, momentShapes, optimOf } from "./moments.ts";
+import { MOMENT_GROUPS, type Moment, type MomentGroup, momentShapes, optimOf } from "./moments.ts";
 import type { NamedArrays, ReplicaState } from "./replica.ts";
 import { readTrainerState, TRAINER_STATE, type TrainerState } from "./trainerState.ts";
 
@@ -100,7 +100,9 @@ function refuseOdd(dir: string, { values, average, moments }: Saved["entries"], 
   const copies = [saved, average ?? values].every((entries) => written(entries) === written(values));
   const optim = optimOf(moments.keys());
   const expected = [...values].flatMap(([name, { shape }]) =>
-    (optim === null ? [] : momentShapes(optim, shape)).map(([group, ofMoment]) => `${group}.${name} F32 ${ofMoment}`),
+    (optim === null ? [] : momentShapes(optim, shape)).map(
+      ({ group, dtype, shape: ofMoment }) => `${group}.${name} ${dtype} ${ofMoment}`,
+    ),
   );
   const found = [...moments].flatMap(([group, entries]) => lines(entries).map((line) => `${group}.${line}`));
   if (values.size === 0 || optim === null || !copies || found.sort().join() !== expected.sort().join())
@@ -124,9 +126,14 @@ export function loadCheckpoint(dir: string, shapes?: Shapes): CheckpointContents
     ...rest,
     values: read(entries.values),
     ...(entries.average ? { average: read(entries.average) } : {}),
-    moments: new Map([...entries.moments].map(([group, found]) => [group, read(found)])),
+    moments: new Map([...entries.moments].map(([group, found]) => [group, new Map([...found].map(readMoment))])),
   };
 }
+
+const readMoment = ([name, entry]: readonly [string, TensorEntry]): [string, Moment] => [
+  name,
+  entry.dtype === "U8" ? readTensorBytes(entry) : readFloat32(entry),
+];
 
 function refuseOthers(dir: string, saved: Shapes, wanted: Shapes): void {
   const other = [...new Set([...wanted.keys(), ...saved.keys()])].find(

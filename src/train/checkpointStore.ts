@@ -12,7 +12,7 @@ import { writeAdapter } from "./adapterFiles.ts";
 import { checkpointName, listCheckpoints, putAside } from "./checkpointFolders.ts";
 import { type CheckpointContents, type Group, OPTIMIZER, RUN_CONFIG, type RunResult } from "./checkpointReader.ts";
 import { copyProcessorFiles, refuseSameFolder, removeOtherWeights, writeModel } from "./modelFiles.ts";
-import { MOMENT_GROUPS, momentShapes, optimOf } from "./moments.ts";
+import { MOMENT_GROUPS, type Moment, momentShapes, optimOf } from "./moments.ts";
 import { obstacle } from "./obstacles.ts";
 import type { NamedArrays } from "./replica.ts";
 import { checkedAdapter } from "./savedAdapter.ts";
@@ -90,20 +90,20 @@ function optimizerTensors({ lora, values, average, moments, shapes }: Checkpoint
   const copies: [Group, NamedArrays][] = [];
   if (!lora || average) copies.push(["master", values]);
   if (average) copies.push(["ema", average]);
-  const tensor = (group: Group, parameter: string, shape: readonly number[], arrays: NamedArrays | undefined) => {
-    const name = `${group}.${parameter}`;
-    return { name, shape, dtype: "F32" as const, values: required(arrays?.get(parameter), name) };
-  };
   const optim = optimOf(moments.keys());
   const kept = MOMENT_GROUPS.flatMap((group) =>
-    [...shapes].flatMap(([parameter, shape]) =>
-      (optim === null ? [] : momentShapes(optim, shape))
-        .filter(([ofParameter]) => ofParameter === group)
-        .map(([, ofMoment]) => tensor(group, parameter, ofMoment, moments.get(group))),
-    ),
+    [...shapes].flatMap(([parameter, shape]) => {
+      const name = `${group}.${parameter}`;
+      const values = (): Moment => required(moments.get(group)?.get(parameter), name);
+      const own = (optim === null ? [] : momentShapes(optim, shape)).filter((one) => one.group === group);
+      return own.map(({ dtype, shape: ofMoment }) => ({ name, dtype, shape: ofMoment, values }));
+    }),
   );
   const copied = copies.flatMap(([group, arrays]) =>
-    [...shapes].map(([parameter, shape]) => tensor(group, parameter, shape, arrays)),
+    [...shapes].map(([parameter, shape]) => {
+      const name = `${group}.${parameter}`;
+      return { name, dtype: "F32" as const, shape, values: required(arrays.get(parameter), name) };
+    }),
   );
   return [...kept, ...copied];
 }

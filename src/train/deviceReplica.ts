@@ -27,7 +27,7 @@ import {
 } from "./deviceGraphs.ts";
 import { type Layout, layoutOf } from "./layout.ts";
 import type { StepOutput } from "./loss.ts";
-import { refuseOtherMoments } from "./moments.ts";
+import { putMoments } from "./moments.ts";
 import { adamwScalars, clipFactor } from "./optimizer.ts";
 import {
   emaRate,
@@ -105,12 +105,13 @@ export class DeviceReplica {
 
   async setState(state: ReplicaState | null): Promise<void> {
     const { values, average, moments } = required(state, "state: a device of this kind trains alone, so it");
-    refuseOtherMoments("adamw_torch", moments);
+    const [expAvg, expAvgSq] = [this.#zeros(), this.#zeros()];
+    putMoments(new Map([["exp_avg", expAvg], ["exp_avg_sq", expAvgSq]]), moments); // biome-ignore format: one line
     const old = await this.#current();
     const fresh = {
       ...(await this.#startingFrom(values, average)),
-      expAvg: await this.#upload(moments.get("exp_avg") ?? this.#zeros()),
-      expAvgSq: await this.#upload(moments.get("exp_avg_sq") ?? this.#zeros()),
+      expAvg: await this.#upload(expAvg),
+      expAvgSq: await this.#upload(expAvgSq),
     };
     this.#replace(fresh, Object.values(old));
   }

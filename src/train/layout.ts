@@ -55,6 +55,13 @@ export function layoutOf(shapes: ReadonlyMap<string, readonly number[]>): Layout
   return { slots, ranges, size: end };
 }
 
+/** The range in which a parameter lies. */
+export function rangeOf({ ranges }: Layout, { name, start, end }: Slot): Range {
+  const range = ranges.find((one) => one.start <= start && end <= one.end);
+  if (!range) throw new InternalError(`parameter ${name} lies in no range`);
+  return range;
+}
+
 /** Copies named arrays into a flat vector. @throws InternalError when one is missing or of another size */
 export function flatten(layout: Layout, named: ReadonlyMap<string, Float32Array>): Float32Array {
   const flat = new Float32Array(layout.size);

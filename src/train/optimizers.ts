@@ -4,6 +4,7 @@ import { encodeOnnx } from "../graph/onnx.ts";
 import type { Device } from "../runtime/device.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 import { Adafactor, adafactorGraphs } from "./adafactor.ts";
+import { AdamW8Bit } from "./adamw8bit.ts";
 import { type Layout, named } from "./layout.ts";
 import type { Moments } from "./moments.ts";
 import {
@@ -20,10 +21,11 @@ import {
 export function optimizerFor(layout: Layout, settings: OptimizerSettings, { sharesCores = false }: Device): Optimizer {
   const device: Device = { kind: "cpu", sharesCores };
   if (settings.optim === "adafactor") return new Adafactor(layout, device);
+  if (settings.optim === "adamw_8bit") return new AdamW8Bit(layout, settings);
   return new AdamW(layout, settings, device);
 }
 
-/** What a step of the optimizer runs: optimizer_model, and what goes before it. */
+/** What a step of the optimizer runs: optimizer_model, and what goes before it. With 8-bit moments the same update is made without the runtime. */
 export const optimizerGraphs = (settings: OptimizerSettings): readonly Graph[] =>
   settings.optim === "adafactor" ? Object.values(adafactorGraphs()) : [optimizerGraph(settings)];
 

@@ -16,7 +16,7 @@ import { InternalError, required } from "../utils/errors.ts";
 import { readFloat32 } from "../utils/safetensors.ts";
 import { flatten, type Layout, layoutOf, named } from "./layout.ts";
 import type { StepOutput } from "./loss.ts";
-import { type Moments, refuseOtherMoments } from "./moments.ts";
+import { type Moment, type Moments, putMoments } from "./moments.ts";
 import { clipFactor, norm, type Optimizer, type OptimizerSettings } from "./optimizer.ts";
 import { optimizerFor } from "./optimizers.ts";
 import type { Rates } from "./rates.ts";
@@ -116,21 +116,16 @@ export class Replica {
   async setState(state: ReplicaState | null): Promise<void> {
     await this.setValues(state?.values ?? null);
     if (state?.average) this.#average?.set(flatten(this.layout, state.average));
-    if (state) this.#setMoments(state.moments);
+    if (state) putMoments(this.#optimizer.moments(), state.moments);
     if (this.#average) await this.#others.broadcast(this.#average);
     for (const group of this.#optimizer.moments().values())
-      for (const values of group.values()) await this.#others.broadcast(values);
+      for (const values of group.values()) await this.#spread(values);
   }
 
-  /** @throws UserError where they are another optimizer's */
-  #setMoments(moments: Moments): void {
-    refuseOtherMoments(this.#options.optimizer.optim ?? "adamw_torch", moments);
-    for (const [group, arrays] of this.#optimizer.moments())
-      for (const [name, values] of arrays) {
-        const given = moments.get(group)?.get(name);
-        if (moments.size === 0) values.fill(0);
-        else values.set(required(given, `${group} of ${name}`));
-      }
+  async #spread(values: Moment): Promise<void> {
+    const floats = values instanceof Float32Array ? values : Float32Array.from(values);
+    await this.#others.broadcast(floats);
+    if (floats !== values) values.set(floats);
   }
 
   /** What the run would save now, as graph inputs: the average where one is kept. */

@@ -1,4 +1,4 @@
-// Another optimizer as a user meets it: full fine-tuning with Adafactor, broken off and gone on with, and never mixed with AdamW's memory.
+// Another optimizer as a user meets it: full fine-tuning with Adafactor and with 8-bit moments, broken off and gone on with, and never mixed with AdamW's memory.
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -11,6 +11,21 @@ const FLAGS = [
   ...["--lr", "1e-3", "--warmup-steps", "1", "--weight-decay", "0.01", "--save-steps", "2", "--quiet"],
 ];
 const ADAFACTOR = [...FLAGS, "--optim", "adafactor"];
+
+test("full fine-tuning with 8-bit moments, resumed from its middle, ends with the same bytes", async () => {
+  const whole = workingFolder();
+  const flags = [...FLAGS, "--optim", "adamw_8bit"];
+  const straight = await runEntry("finetuneGlobal", flags, whole);
+  assert.equal(straight.code, 0, straight.stderr);
+  const broken = copyWith(whole, workingFolder());
+  for (const name of ["checkpoint-4", "trainer_state.json", "model.safetensors"])
+    rmSync(join(broken, RUN_DIR, name), { recursive: true });
+  const resumed = await runEntry("finetuneGlobal", [...flags, "--resume"], broken);
+  assert.equal(resumed.code, 0, resumed.stderr);
+  const [a, b] = [contentsOf(join(broken, RUN_DIR)), contentsOf(join(whole, RUN_DIR))];
+  for (const name of ["model.safetensors", "checkpoint-4/optimizer.safetensors"])
+    assert.ok(a[name] !== undefined && a[name] === b[name], name);
+});
 
 test("full fine-tuning with Adafactor, resumed from its middle, ends with the same bytes", async () => {
   const whole = workingFolder();

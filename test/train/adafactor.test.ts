@@ -4,7 +4,15 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { CPU } from "../../src/runtime/device.ts";
 import { type Layout, layoutOf } from "../../src/train/layout.ts";
-import { type MomentGroup, momentShapes, NO_MOMENTS, optimOf, refuseOtherMoments } from "../../src/train/moments.ts";
+import {
+  type Moment,
+  type MomentGroup,
+  momentShapes,
+  NO_MOMENTS,
+  type OptimName,
+  optimOf,
+  putMoments,
+} from "../../src/train/moments.ts";
 import { ADAMW_DEFAULTS, clipFactor, norm, type Optimizer } from "../../src/train/optimizer.ts";
 import { optimizerFor } from "../../src/train/optimizers.ts";
 import { elementCount } from "../../src/utils/safetensors.ts";
@@ -37,9 +45,9 @@ interface Held {
   readonly gradients: Float64Array;
 }
 
-function held(shapes: Run["shapes"]): Held {
+function held(shapes: Run["shapes"], optim: OptimName = "adafactor"): Held {
   const layout = layoutFor(shapes);
-  const settings = { ...ADAMW_DEFAULTS, optim: "adafactor", weightDecay: 0 } as const;
+  const settings = { ...ADAMW_DEFAULTS, optim, weightDecay: 0 };
   const state = { values: new Float32Array(layout.size), gradients: new Float64Array(layout.size) };
   return { layout, optimizer: optimizerFor(layout, settings, CPU), ...state };
 }
@@ -72,7 +80,7 @@ async function step({ optimizer, layout, values, gradients }: Held, run: Run, n:
   return gradNorm;
 }
 
-function assertClose(got: Float32Array | undefined, expected: readonly number[], what: string): void {
+function assertClose(got: Moment | undefined, expected: readonly number[], what: string): void {
   assert.equal(got?.length, expected.length, what);
   const largest = expected.reduce((max, v) => Math.max(max, Math.abs(v)), 0);
   expected.forEach((value, i) => {
@@ -145,10 +153,10 @@ test("what it remembers takes a row and a column, and is all that the next step 
   assert.deepEqual(other.optimizer.moments(), one.optimizer.moments());
   const shapes = new Map(run.shapes.map((shape, i) => [nameOf(i, shape), shape]));
   const told: [MomentGroup, string, number][] = [...shapes].flatMap(([name, shape]) =>
-    momentShapes("adafactor", shape).map(([group, of]): [MomentGroup, string, number] => [
-      group,
+    momentShapes("adafactor", shape).map((one): [MomentGroup, string, number] => [
+      one.group,
       name,
-      elementCount(of),
+      elementCount(one.shape),
     ]),
   );
   const found = [...one.optimizer.moments()].flatMap(([group, arrays]) =>
@@ -159,12 +167,17 @@ test("what it remembers takes a row and a column, and is all that the next step 
 });
 
 test("moments of one optimizer are not taken for another's", () => {
-  const adafactor = held([[2, 3]]).optimizer.moments();
-  assert.equal(optimOf(adafactor.keys()), "adafactor");
+  const [adafactor, adamw] = [held([[2, 3]]).optimizer.moments(), held([[2, 3]], "adamw_torch").optimizer.moments()];
+  assert.deepEqual([optimOf(adafactor.keys()), optimOf(adamw.keys()), optimOf([])], ["adafactor", "adamw_torch", null]);
   assert.throws(
-    () => refuseOtherMoments("adamw_torch", adafactor),
+    () => putMoments(adamw, adafactor),
     /--optim adamw_torch: the checkpoint holds what adafactor remembers; go on with --optim adafactor/,
   );
-  refuseOtherMoments("adafactor", adafactor);
-  refuseOtherMoments("adamw_torch", NO_MOMENTS);
+  assert.throws(
+    () => putMoments(adafactor, adamw),
+    /--optim adafactor: the checkpoint holds what adamw_torch remembers/,
+  );
+  adamw.get("exp_avg")?.get("p0.weight")?.fill(3);
+  putMoments(adamw, NO_MOMENTS);
+  assert.deepEqual(adamw, held([[2, 3]], "adamw_torch").optimizer.moments());
 });

@@ -25,11 +25,11 @@ import {
 } from "../../src/train/checkpointFolders.ts";
 import { type CheckpointContents, loadCheckpoint } from "../../src/train/checkpointReader.ts";
 import { type CheckpointSource, saveCheckpoint, saveFinal } from "../../src/train/checkpointStore.ts";
-import { type MomentGroup, momentShapes } from "../../src/train/moments.ts";
+import { type Moment, type MomentGroup, momentShapes } from "../../src/train/moments.ts";
 import { callbacksState, readTrainerState, trainerState, writeTrainerState } from "../../src/train/trainerState.ts";
 import { float32ToBf16 } from "../../src/utils/bf16.ts";
-import { UserError } from "../../src/utils/errors.ts";
-import { readFloat32, readHeader, readTensorBytes, writeSafetensors } from "../../src/utils/safetensors.ts";
+import { required, UserError } from "../../src/utils/errors.ts";
+import { readHeader, readTensorBytes, writeSafetensors } from "../../src/utils/safetensors.ts";
 import { readVisionSettings } from "../../src/vision/settings.ts";
 import { copyWith, newFolder, randomArrays, readJson, scratchFolder, shardedBf16, TINY } from "./folders.ts";
 
@@ -136,24 +136,26 @@ test("with a moving average, that is what stands in the weights; the values them
   }
 });
 
-test("what Adafactor remembers comes back to the bit, and a part of it missing is told", async () => {
-  const contents = adapterAt(4);
-  const groups = new Map<MomentGroup, Map<string, Float32Array>>();
-  for (const [name, shape] of contents.shapes)
-    for (const [group, of] of momentShapes("adafactor", shape)) {
-      const [values] = randomArrays(new Map([[name, of]]), group).values();
-      groups.set(group, (groups.get(group) ?? new Map()).set(name, values));
-    }
-  const dir = await saveCheckpoint(newFolder(scratch, "adafactor"), { ...contents, moments: groups }, sourceOf(tiny));
-  assert.deepEqual(loadCheckpoint(dir, contents.shapes).moments, groups);
-  const file = join(dir, "optimizer.safetensors");
-  const { tensors } = readHeader(file);
-  const kept = [...tensors.values()].slice(1).map((entry) => {
-    return { ...entry, dtype: "F32" as const, values: readFloat32(entry) };
+for (const optim of ["adafactor", "adamw_8bit"] as const)
+  test(`what ${optim} remembers comes back to the bit, and a part of it missing is told`, async () => {
+    const contents = contentsAt(4, tiny, FULL);
+    const moments = new Map<MomentGroup, Map<string, Moment>>();
+    for (const [name, shape] of contents.shapes)
+      for (const { group, dtype, shape: of } of momentShapes(optim, shape)) {
+        const numbers = required(randomArrays(new Map([[name, of]]), group).get(name), name);
+        const values = dtype === "U8" ? Uint8Array.from(numbers, (value) => Math.abs(value) * 1000) : numbers;
+        moments.set(group, (moments.get(group) ?? new Map()).set(name, values));
+      }
+    const dir = await saveCheckpoint(newFolder(scratch, optim), { ...contents, moments }, sourceOf(tiny));
+    assert.deepEqual(loadCheckpoint(dir, contents.shapes).moments, moments);
+    const file = join(dir, "optimizer.safetensors");
+    const without = [...readHeader(file).tensors.values()].slice(1);
+    await writeSafetensors(
+      file,
+      without.map((entry) => ({ ...entry, values: readTensorBytes(entry) })),
+    );
+    assert.throws(() => loadCheckpoint(dir), refused(/its parameters are not those of the weights beside it/));
   });
-  await writeSafetensors(file, kept);
-  assert.throws(() => loadCheckpoint(dir), refused(/its parameters are not those of the weights beside it/));
-});
 
 test("a checkpoint of other parameters is refused", async () => {
   const dir = await saveAdapter(join(scratch, "other"), 1);

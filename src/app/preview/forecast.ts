@@ -54,7 +54,7 @@ export type MemoryPart = "program" | "weights" | "training" | "values" | "pictur
 const PROGRAM_BYTES = 200e6; // Node.js, the runtime, tokenizer and template
 const ARENA_FACTOR = 1.35; // the runtime's memory pool grows in powers of two and has gaps; 1.25 to 1.5 were seen
 /** Value, gradient in double, what the optimizer remembers, and copies of value and gradient on their way. */
-const BYTES_A_VALUE: Readonly<Record<OptimName, number>> = { adamw_torch: 7 * 4, adafactor: 5 * 4 };
+const BYTES_A_VALUE: Readonly<Record<OptimName, number>> = { adamw_torch: 28, adamw_8bit: 22, adafactor: 20 };
 const SECONDS_A_GRADIENT = 1.5e-9; // adding one to what is accumulated
 const SECONDS_AN_UPDATE = 10e-9; // of one value by the optimizer
 
