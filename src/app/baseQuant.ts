@@ -24,6 +24,7 @@ export interface QuantUse {
   readonly answers: boolean;
   readonly devices: readonly Device[];
   readonly log: Log;
+  readonly signal: AbortSignal;
 }
 
 /** Plain data for the engine, and the model whose graphs take the files. */
@@ -34,9 +35,9 @@ export interface QuantisedModel {
 
 /**
  * Finds the weights in few bits, or makes them, which for a large model takes minutes once.
- * @throws UserError where a device has no kernels for them, or they cannot be kept anywhere
+ * @throws UserError where a device has no kernels for them, or they cannot be kept anywhere; Interrupted
  */
-export async function inFewBits(model: Model, { kind, log, ...use }: QuantUse): Promise<QuantisedModel> {
+export async function inFewBits(model: Model, { kind, log, signal, ...use }: QuantUse): Promise<QuantisedModel> {
   if (kind === null) return { model, quantised: null };
   const other = use.devices.find((device) => device.kind !== "cpu");
   if (other)
@@ -49,7 +50,8 @@ export async function inFewBits(model: Model, { kind, log, ...use }: QuantUse): 
   try {
     const onNote = (message: string): void => log.warn(message);
     const roots = model.name === null ? cacheRoots(model.dir).slice(1) : cacheRoots(model.dir); // a package is not written into
-    const quantised = await quantisedFiles(checkpoint, { kind, parts, roots, onProgress: shown.update, onNote });
+    const making = { kind, parts, roots, onProgress: shown.update, onNote, signal };
+    const quantised = await quantisedFiles(checkpoint, making);
     return { model: { ...model, checkpoint: withQuantised(checkpoint, quantised) }, quantised };
   } finally {
     shown.stop();

@@ -85,6 +85,7 @@ test("a device without kernels for few bits is refused", async () => {
     trains: false,
     answers: true,
     log: createLog({ quiet: true }),
+    signal: new AbortController().signal,
   } as const;
   await assert.rejects(inFewBits(model, { ...use, devices: [{ kind: "cpu" }, { kind: "webgpu" }] }), {
     message:

@@ -8,7 +8,7 @@ import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { sha256Of } from "../../utils/checksums.ts";
-import { messageOf, UserError } from "../../utils/errors.ts";
+import { Interrupted, messageOf, UserError } from "../../utils/errors.ts";
 import { readTextIfThere, writeJson } from "../../utils/files.ts";
 import { isJsonObject, type JsonObject } from "../../utils/json.ts";
 import { userCache } from "../../utils/userCache.ts";
@@ -75,7 +75,7 @@ export async function makeOnce(roots: readonly string[], name: string, { onNote,
     await rename(temporary, file);
   } catch (cause) {
     await rm(temporary, { force: true });
-    throw cause instanceof UserError
+    throw cause instanceof UserError || cause instanceof Interrupted
       ? cause
       : new UserError(`${file}: cannot be written: ${messageOf(cause)}`, { cause });
   }

@@ -48,6 +48,7 @@ export interface QuantiseOptions {
   readonly onProgress?: (progress: { readonly part: QuantPart; readonly done: number; readonly total: number }) => void;
   /** Told of a file that is damaged and made again, and of another process that is waited for. */
   readonly onNote?: (message: string) => void;
+  readonly signal?: AbortSignal;
 }
 
 /** Names of the weight matrices that are kept in few bits, by part. */
@@ -61,10 +62,10 @@ export function quantisedNames({ architecture }: Pick<Weights, "architecture">, 
 
 /**
  * Finds the files of these parts whole, or makes them.
- * @throws UserError when they are not there and cannot be written
+ * @throws UserError when they are not there and cannot be written, or Interrupted
  */
 export async function quantisedFiles(weights: Weights, options: QuantiseOptions): Promise<QuantisedFiles> {
-  const { kind, parts, onProgress, onNote, roots = cacheRoots(weights.dir) } = options;
+  const { kind, parts, onProgress, onNote, signal, roots = cacheRoots(weights.dir) } = options;
   const key = await contentKey(weights.tensors, roots);
   const files: Partial<Record<QuantPart, string>> = {};
   for (const part of parts) {
@@ -76,6 +77,7 @@ export async function quantisedFiles(weights: Weights, options: QuantiseOptions)
         write: (temporary) =>
           writeInParallel(temporary, matricesOf(weights, kind, part), {
             onProgress: (done, total) => onProgress?.({ part, done, total }),
+            signal,
           }),
       }));
   }

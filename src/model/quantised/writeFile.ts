@@ -2,6 +2,7 @@
 import { open } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { startThread } from "../../runtime/thread.ts";
+import { Interrupted } from "../../utils/errors.ts";
 import { elementCount, headerBytes, type TensorEntry } from "../../utils/safetensors.ts";
 import type { QuantKind, storedShapes } from "./matrix.ts";
 import { Quantiser, type QuantiseTask } from "./quantiser.ts";
@@ -13,21 +14,26 @@ export interface MatrixToWrite {
   readonly stored: ReturnType<typeof storedShapes>;
 }
 
+export interface WriteOptions {
+  readonly onProgress: (done: number, total: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Below this many numbers, starting threads takes longer than the work. */
 const WORTH_THREADS = 2 ** 24;
 
-/** @throws when the disk is full or the folder cannot be written; what is there then is of no use */
+/** @throws when the disk is full, the folder cannot be written, or Interrupted; what is there then is of no use */
 export async function writeInParallel(
   file: string,
   matrices: readonly MatrixToWrite[],
-  { onProgress }: { onProgress: (done: number, total: number) => void },
+  options: WriteOptions,
 ): Promise<void> {
   const { header, tasks, size } = layOut(matrices);
   const handle = await open(file, "w");
   try {
     await handle.write(header);
     await handle.truncate(size);
-    await runTasks(file, tasks, onProgress);
+    await runTasks(file, tasks, options);
     await handle.sync();
   } finally {
     await handle.close();
@@ -56,7 +62,7 @@ function layOut(matrices: readonly MatrixToWrite[]) {
 async function runTasks(
   file: string,
   tasks: readonly QuantiseTask[],
-  onProgress: (done: number, total: number) => void,
+  { onProgress, signal }: WriteOptions,
 ): Promise<void> {
   const total = tasks.reduce((sum, { entry }) => sum + elementCount(entry.shape), 0);
   const threads =
@@ -69,6 +75,7 @@ async function runTasks(
   let done = 0;
   const work = async (quantiser: { write(file: string, task: QuantiseTask): unknown }): Promise<void> => {
     for (let task = waiting.shift(); task; task = waiting.shift()) {
+      if (signal?.aborted) throw new Interrupted("stopped while weights were brought into few bits: nothing to save");
       await quantiser.write(file, task);
       done += elementCount(task.entry.shape);
       onProgress(done, total);

@@ -25,7 +25,7 @@ import {
   quantisedFiles,
   quantisedNames,
 } from "../../../src/model/quantised/store.ts";
-import { required, UserError } from "../../../src/utils/errors.ts";
+import { Interrupted, required, UserError } from "../../../src/utils/errors.ts";
 import { readFloat32, readFloat32Rows, readTensorBytes } from "../../../src/utils/safetensors.ts";
 import { newFolder, scratchFolder, shardedBf16 } from "../../train/folders.ts";
 
@@ -188,6 +188,21 @@ test("a process that makes the file is waited for; what a dead one left is remov
   const { notes, files } = await waiting;
   assert.match(notes.join("\n"), /^waiting for .*: another process makes the same weights$/);
   assert.equal(files.text, file);
+});
+
+test("interrupted: nothing is left of it", async () => {
+  const root = newFolder(scratch, "interrupted");
+  const making = quantisedFiles(checkpoint, {
+    kind: "int8",
+    parts: ["text"],
+    roots: [root],
+    signal: AbortSignal.abort(),
+  });
+  await assert.rejects(making, Interrupted);
+  assert.deepEqual(
+    readdirSync(root, { recursive: true }).filter((name) => String(name).includes("int8-v")),
+    [],
+  );
 });
 
 test("the first place that can be written is taken; where there is none, that is said", async () => {
