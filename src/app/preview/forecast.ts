@@ -15,12 +15,14 @@ import { planSteps, stepsPerEpoch } from "../../train/plan.ts";
 import { required } from "../../utils/errors.ts";
 import { elementCount } from "../../utils/safetensors.ts";
 import { type PlanSettings, packedIndices, planOf } from "../trainingRun.ts";
+import { fileRoom } from "../visionCache.ts";
 import { type Machine, secondsOf } from "./machine.ts";
 import type { SampleFacts } from "./survey.ts";
 
 export interface ForecastSettings extends PlanSettings {
   readonly packing: boolean;
   readonly optim?: OptimName;
+  readonly visionCacheGb?: number | null;
   readonly gradientCheckpointing: boolean;
   readonly evalSteps: number;
   readonly evalBatchSize: number;
@@ -158,7 +160,9 @@ function workOf(input: ForecastInput, settings: WorkSettings, costed: (graph: Gr
   const trainables = trainablesOf(checkpoint, spec);
   return {
     training: costed(trainingGraph(checkpoint, trainables, settings.saving).graph),
-    pictures: trainsVision(trainables) ? null : picturesOf(input, costed(visionGraph(checkpoint, trainables).graph)),
+    pictures: trainsVision(trainables)
+      ? null
+      : picturesOf(input, settings, costed(visionGraph(checkpoint, trainables).graph)),
     evaluation:
       validation.length === 0
         ? null
@@ -230,7 +234,11 @@ interface Pictures {
   readonly lengths: Lengths;
 }
 
-function picturesOf({ checkpoint, train, validation }: ForecastInput, tower: Costed): Pictures {
+function picturesOf(
+  { checkpoint, train, validation }: ForecastInput,
+  { visionCacheGb = 0 }: ForecastSettings,
+  tower: Costed,
+): Pictures {
   const samples = [...train, ...validation];
   const distinct = new Map(samples.flatMap(({ pictures }) => pictures.map(({ key, tokens }) => [key, tokens])));
   const tokens = [...distinct.values()];
@@ -244,7 +252,7 @@ function picturesOf({ checkpoint, train, validation }: ForecastInput, tower: Cos
     seconds: sum(tokens, (M) => tower.seconds({ I: 1, M })),
     flops: sum(tokens, (M) => tower.flops({ I: 1, M })),
     featureBytes: Math.min(bytes, DEFAULT_FEATURE_BYTES),
-    isKept: bytes <= DEFAULT_FEATURE_BYTES,
+    isKept: bytes <= Math.max(DEFAULT_FEATURE_BYTES, fileRoom(checkpoint, visionCacheGb)),
     lengths: { I: Math.max(1, Math.min(together, inOneSample)), M: largest },
   };
 }
