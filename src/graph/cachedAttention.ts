@@ -6,7 +6,7 @@
 import { type Builder, builderOf } from "./builder.ts";
 import { type Dim, mulDims } from "./dim.ts";
 import { Graph, type Node, type NodeOf, type Value } from "./graph.ts";
-import { dimension, scalarDimension } from "./shapeValues.ts";
+import { dimension, fullShape, reshapeTarget, scalarDimension } from "./shapeValues.ts";
 import { int64s, type Lowering, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
 
 /** Added to the scores of keys that must not be seen; exp() of it is zero. */
@@ -32,8 +32,15 @@ function sizesOf({ inputs: [q, , , pastKey] }: Attention): Sizes {
   return { batch, length, past, kvHeads: heads, group: Number(width) / (heads * size), headDim: size };
 }
 
+/** 0 where a token sees another of its run, else HIDDEN: [T, T] */
+function causalBias(ops: Builder, length: Dim): Value {
+  const place = ops.iota(length);
+  const isSeen = ops.lessOrEqual(ops.reshape(place, [1, length]), ops.reshape(place, [length, 1]));
+  return ops.where(isSeen, ops.scalar(0), ops.scalar(HIDDEN));
+}
+
 /** The operation by products that every device has: [B, T, H*Dh] */
-export function attentionByProducts(ops: Builder, inputs: Attention["inputs"], sizes: Sizes): Value {
+function products(ops: Builder, [causal, ...inputs]: readonly [Value, ...Attention["inputs"]], sizes: Sizes): Value {
   const [q, k, v, pastKey, pastValue, pastBias] = inputs;
   const { batch, length, past, kvHeads, group, headDim } = sizes;
   const rows = mulDims(group, length);
@@ -45,9 +52,6 @@ export function attentionByProducts(ops: Builder, inputs: Attention["inputs"], s
     const product = ops.matMul(perGroup, keys, { transB: true, alpha: 1 / Math.sqrt(headDim) });
     return ops.add(ops.reshape(product, [batch, kvHeads, group, length, count]), bias);
   };
-  const place = ops.iota(length);
-  const isSeen = ops.lessOrEqual(ops.reshape(place, [1, length]), ops.reshape(place, [length, 1]));
-  const causal = ops.where(isSeen, ops.scalar(0), ops.scalar(HIDDEN)); // [T, T]
   const both = [
     scores(pastKey, past, ops.reshape(pastBias, [batch, 1, 1, 1, past])),
     scores(perKeyHead(k), length, ops.reshape(causal, [1, 1, 1, length, length])),
@@ -61,45 +65,78 @@ export function attentionByProducts(ops: Builder, inputs: Attention["inputs"], s
   return ops.reshape(perToken, [batch, length, kvHeads * group * headDim]);
 }
 
-/** Writes the products in the device's own forms. */
-function writeProducts(
+/** Some nodes and the names of the values that they are given. */
+interface Part {
+  readonly nodes: readonly Node[];
+  readonly names: ReadonlyMap<Value, string>;
+}
+
+/** What `build` appends, with one result called `output`; constants are written. */
+function partOf(
   w: Writer,
-  node: Attention,
-  inputs: readonly string[],
+  given: readonly { readonly value: Value; readonly name: string }[],
+  build: (ops: Builder, inputs: readonly Value[]) => Value,
   output: string,
-  lowerNode: LowerNode,
-): void {
-  const parts = new Graph(output);
-  const names = new Map<Value, string>();
-  const given = node.inputs.map(({ name, dtype, shape }, i) => {
-    const value = parts.input(name, dtype, shape);
-    names.set(value, inputs[i] ?? "");
-    return value;
-  });
-  const result = attentionByProducts(builderOf(parts), given as unknown as Attention["inputs"], sizesOf(node));
-  for (const { value, data } of parts.constants)
+): Part {
+  const graph = new Graph(output);
+  const inputs = given.map(({ value: { dtype, shape } }, i) => graph.input(`input ${i}`, dtype, shape));
+  const result = build(builderOf(graph), inputs);
+  const names = new Map(inputs.map((input, i) => [input, given[i]?.name ?? ""]));
+  for (const { value, data } of graph.constants)
     names.set(value, w.constant(data, value.shape as readonly number[], value.dtype));
-  const nameOf = (value: Value): string => names.get(value) ?? `${output}/${value.name}`;
-  names.set(result, output);
-  for (const part of parts.nodes) lowerNode(w, part, part.inputs.map(nameOf), part.outputs.map(nameOf));
+  for (const value of graph.nodes.flatMap((node) => node.outputs)) names.set(value, `${output}/${value.name}`);
+  return { nodes: graph.nodes, names: names.set(result, output) };
+}
+
+/** Writes the nodes in the device's own forms. */
+function writePart(w: Writer, { nodes, names }: Part, lowerNode: LowerNode): void {
+  const nameOf = (value: Value): string => names.get(value) ?? "";
+  for (const node of nodes) lowerNode(w, node, node.inputs.map(nameOf), node.outputs.map(nameOf));
+}
+
+function causalOf(w: Writer, length: Dim, lowerNode: LowerNode): { readonly value: Value; readonly name: string } {
+  const name = w.once(`causal ${length}`, () => {
+    const output = w.freshName("causal");
+    writePart(w, partOf(w, [], (ops) => causalBias(ops, length), output), lowerNode); // biome-ignore format: one line
+    return output;
+  });
+  return { value: { name, dtype: "float32", shape: [length, length] }, name };
+}
+
+/** The products, not yet written. What all layers share is: the bias, and the shapes that have to be computed. */
+function productsOf(w: Writer, node: Attention, inputs: readonly string[], output: string, lowerNode: LowerNode): Part {
+  const sizes = sizesOf(node);
+  const given = [
+    causalOf(w, sizes.length, lowerNode),
+    ...node.inputs.map((value, i) => ({ value, name: inputs[i] ?? "" })),
+  ];
+  type Inputs = readonly [Value, ...Attention["inputs"]];
+  const part = partOf(w, given, (ops, values) => products(ops, values as unknown as Inputs, sizes), output);
+  for (const { op, attrs } of part.nodes) {
+    if (op === "Reshape") reshapeTarget(w, attrs.shape);
+    if (op === "SplitAt") fullShape(w, attrs.sizes);
+  }
+  return part;
 }
 
 export const cachedAttentionByProducts =
   (lowerNode: LowerNode): Lowering<"CachedAttention"> =>
   (w, node, inputs, [output = ""]) =>
-    writeProducts(w, node, inputs, output, lowerNode);
+    writePart(w, productsOf(w, node, inputs, output, lowerNode), lowerNode);
 
 /** One kernel for a prompt, the products for tokens behind a cache. */
 export const cachedAttention =
   (lowerNode: LowerNode): Lowering<"CachedAttention"> =>
   (w, node, inputs, outputs) => {
-    const { length, past } = sizesOf(node);
-    for (const dim of [...node.inputs[0].shape, past]) dimension(w, dim); // here, so that every branch has them
+    const { batch, length, past } = sizesOf(node);
     const isPrompt = w.once(`${past} is 0`, () => w.value("Equal", [dimension(w, past), int64s(w, [0])]));
-    const places = promptPlaces(w, node.inputs[0].shape[0] as Dim, length);
+    const places = promptPlaces(w, batch, length);
+    const [whole, output] = [w.freshName("branch"), w.freshName("branch")];
+    const behindCache = productsOf(w, node, inputs, output, lowerNode); // here, so that every branch sees what is shared
+    const [result] = node.outputs as readonly [Value];
     w.node("If", [isPrompt], outputs, {
-      then_branch: w.branch(node.outputs[0] as Value, (output) => promptAttention(w, node, inputs, places, output)),
-      else_branch: w.branch(node.outputs[0] as Value, (output) => writeProducts(w, node, inputs, output, lowerNode)),
+      then_branch: w.branch(result, whole, () => promptAttention(w, node, inputs, places, whole)),
+      else_branch: w.branch(result, output, () => writePart(w, behindCache, lowerNode)),
     });
   };
 

@@ -131,14 +131,14 @@ class GraphWriter implements Writer {
     attributes?: Readonly<Record<string, Attribute>>,
     domain?: string,
   ): string {
-    const name = `lowered/${opType}_${this.#count++}`;
+    const name = this.freshName(opType);
     this.node(opType, inputs, [name], attributes, domain);
     return name;
   }
 
   constant(data: readonly number[], shape: readonly number[], dtype: DType): string {
     return this.once(`const ${dtype} [${shape}] ${data}`, () => {
-      const name = `lowered/const_${this.#count++}`;
+      const name = this.freshName("const");
       this.proto.message(5, tensorProto(name, shape, dtype).bytes(9, rawData(data, dtype)));
       return name;
     });
@@ -160,13 +160,16 @@ class GraphWriter implements Writer {
     return name;
   }
 
-  branch({ dtype, shape }: Value, write: (output: string) => void): Branch {
+  freshName(base: string): string {
+    return `lowered/${base}_${this.#count++}`;
+  }
+
+  branch({ dtype, shape }: Value, output: string, write: () => void): Branch {
     const around = { proto: this.proto, nodes: this.nodes, made: this.#made };
-    const name = `lowered/branch_${this.#count++}`;
-    this.proto = new Message().string(2, name).message(12, valueInfo(name, dtype, shape));
+    this.proto = new Message().string(2, output).message(12, valueInfo(output, dtype, shape));
     this.#made = new Map(around.made); // what a branch makes is not seen outside
     this.nodes = [];
-    write(name);
+    write();
     for (const node of this.nodes) this.proto.message(1, node);
     const branch = this.proto.encode();
     [this.proto, this.nodes, this.#made] = [around.proto, around.nodes, around.made];

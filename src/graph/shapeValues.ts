@@ -33,19 +33,21 @@ export function fullShape(w: Writer, shape: Shape): string {
 }
 
 /**
- * One unknown dimension may be left to the runtime, which is cheaper than computing it. In a computed shape a 0 is a
+ * A shape as a Reshape takes it. One unknown dimension may be left to the runtime, which is cheaper than computing it. In a computed shape a 0 is a
  * length (`allowzero`): without it the runtime would read "as in x".
  */
-export function reshaped(w: Writer, x: string, shape: Shape, output?: string): string {
+export function reshapeTarget(
+  w: Writer,
+  shape: Shape,
+): { readonly target: string; readonly attributes: Readonly<Record<string, Attribute>> } {
   const unknown = shape.filter((dim) => typeof dim !== "number").length;
-  const isLeft = unknown <= 1 && !shape.includes(0);
-  const target = isLeft
-    ? int64s(
-        w,
-        shape.map((dim) => (typeof dim === "number" ? dim : -1)),
-      )
-    : fullShape(w, shape);
-  const attributes: Readonly<Record<string, Attribute>> = isLeft ? {} : { allowzero: 1 };
+  if (unknown > 1 || shape.includes(0)) return { target: fullShape(w, shape), attributes: { allowzero: 1 } };
+  const left = shape.map((dim) => (typeof dim === "number" ? dim : -1));
+  return { target: int64s(w, left), attributes: {} };
+}
+
+export function reshaped(w: Writer, x: string, shape: Shape, output?: string): string {
+  const { target, attributes } = reshapeTarget(w, shape);
   if (output === undefined) return w.value("Reshape", [x, target], attributes);
   w.node("Reshape", [x, target], [output], attributes);
   return output;

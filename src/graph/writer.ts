@@ -37,8 +37,10 @@ export interface Writer {
   symbol(name: string): string;
   /** Computes once whatever `make` computes for this key. */
   once(key: string, make: () => string): string;
-  /** The nodes that `write` writes, as a branch with one output like `of`; `write` is told its name. */
-  branch(of: Value, write: (output: string) => void): Branch;
+  /** A name that no value has. */
+  freshName(base: string): string;
+  /** The nodes that `write` writes, as a branch with one output of this name, like `of`. */
+  branch(of: Value, output: string, write: () => void): Branch;
 }
 
 export const MICROSOFT = "com.microsoft";
