@@ -148,10 +148,15 @@ export async function adamw(
 /** Euclidean norm, summed in double. */
 export function norm(values: Float32Array | Float64Array): number {
   const whole = values.length - (values.length % 4);
-  let [a, b, c, d] = [0, 0, 0, 0]; // four sums at a time: one would wait for itself
+  let a = 0; // four sums at a time: one would wait for itself
+  let b = 0;
+  let c = 0;
+  let d = 0;
   for (let i = 0; i < whole; i += 4) {
-    const [w, x] = [values[i] as number, values[i + 1] as number];
-    const [y, z] = [values[i + 2] as number, values[i + 3] as number];
+    const w = values[i] as number;
+    const x = values[i + 1] as number;
+    const y = values[i + 2] as number;
+    const z = values[i + 3] as number;
     a += w * w;
     b += x * x;
     c += y * y;
