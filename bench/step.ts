@@ -32,6 +32,8 @@ interface Arguments {
   readonly steps: number;
   readonly baseQuant: QuantKind | null;
   readonly gradientCheckpointing: boolean;
+  /** null: as a run would choose. */
+  readonly attentionBlocks: number | null;
   readonly json: boolean;
 }
 
@@ -45,6 +47,7 @@ function parseArguments(argv: readonly string[]): Arguments {
     .option("steps", { type: "number", default: 3, describe: "micro-batches to time" })
     .option("base-quant", { choices: KINDS, describe: "quantised base weights" })
     .option("gradient-checkpointing", { type: "boolean", default: false, describe: "compute layers again" })
+    .option("attention-blocks", { type: "number", describe: "blocks of queries, instead of as many as a run takes" })
     .option("json", { type: "boolean", default: false, describe: "one line of JSON" })
     .fail((message, error) => {
       throw error ?? new UserError(`bench/step: ${message}`);
@@ -52,8 +55,8 @@ function parseArguments(argv: readonly string[]): Arguments {
     .parseSync();
   const size = /^(\d+)x(\d+)$/.exec(parsed.image);
   if (!size) throw new UserError(`--image: expected WIDTHxHEIGHT, such as 1080x2400, got "${parsed.image}"`);
-  const { baseQuant = null } = parsed;
-  return { ...parsed, baseQuant, image: { width: Number(size[1]), height: Number(size[2]) } };
+  const { baseQuant = null, attentionBlocks = null } = parsed;
+  return { ...parsed, baseQuant, attentionBlocks, image: { width: Number(size[1]), height: Number(size[2]) } };
 }
 
 /** One conversation of random tokens around one picture of random pixels. */
@@ -143,7 +146,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   const quantised = options.baseQuant && (await quantisedFiles(checkpoint, { kind: options.baseQuant, parts }));
   const sample = synthetic(options.model, options);
   const largest = { rows: 1, tokensPerRow: sample.encoded.inputIds.length, patches: 0 };
-  const memory = memorySettings(checkpoint.architecture, largest, options.gradientCheckpointing);
+  const chosen = memorySettings(checkpoint.architecture, largest, options.gradientCheckpointing);
+  const memory = { ...chosen, tokenBlocks: options.attentionBlocks ?? chosen.tokenBlocks };
   const thread = startEngine({
     modelDir: options.model,
     quantised,
