@@ -4,17 +4,20 @@
  *   npx tsx bench/generate.ts --model DIR --prompt-tokens 512 --new-tokens 32 --batch 1 [--base-quant int8] --json
  *
  * Prints {"prefill", "decode", "peak_gb", ...} in tokens a second over the whole batch, medians of the runs after the first.
- * A run of one new token is the prefill; what a run of more takes beyond it is decode. bench/hf_generate.py is its counterpart.
+ * A run of one new token is the prefill; what a run of more takes beyond it is decode. `--adapters N` gives the prompts LoRA
+ * adapters (r=4, the seven projections) of N users in turn. bench/hf_generate.py is its counterpart, without adapters.
  */
 import yargs from "yargs";
 import { type RemoteEngine, startEngine } from "../src/engine/start.ts";
 import type { DecoderPrompt } from "../src/eval/decoding.ts";
 import { openCheckpoint } from "../src/model/checkpoint.ts";
+import { LLM_PROJECTIONS } from "../src/model/lora.ts";
 import { KINDS, type QuantKind } from "../src/model/quantised/matrix.ts";
 import { quantisedFiles } from "../src/model/quantised/store.ts";
 import { CPU } from "../src/runtime/device.ts";
 import { UserError } from "../src/utils/errors.ts";
 import { randomFrom } from "../src/utils/random.ts";
+import { elementCount } from "../src/utils/safetensors.ts";
 
 interface Arguments {
   readonly model: string;
@@ -22,6 +25,7 @@ interface Arguments {
   readonly newTokens: number;
   readonly batch: number;
   readonly runs: number;
+  readonly adapters: number;
   readonly baseQuant: QuantKind | null;
   readonly json: boolean;
 }
@@ -34,6 +38,7 @@ function parseArguments(argv: readonly string[]): Arguments {
     .option("new-tokens", { type: "number", default: 32, describe: "tokens of each answer, at least 2" })
     .option("batch", { type: "number", default: 1, describe: "prompts answered together" })
     .option("runs", { type: "number", default: 3, describe: "runs to time" })
+    .option("adapters", { type: "number", default: 0, describe: "users whose adapters answer side by side" })
     .option("base-quant", { choices: KINDS, describe: "quantised base weights" })
     .option("json", { type: "boolean", default: false, describe: "one line of JSON" })
     .fail((message, error) => {
@@ -56,6 +61,14 @@ function syntheticPrompts(modelDir: string, { batch, promptTokens }: Arguments):
   }));
 }
 
+/** Names of adapters that add zeros: what is computed does not depend on it. */
+async function setAdapters(engine: RemoteEngine, { batch, adapters }: Arguments): Promise<(string | null)[]> {
+  const sizes = [...(await engine.trainableShapes())].map(([name, shape]) => [name, elementCount(shape)] as const);
+  for (let user = 0; user < adapters; user++)
+    await engine.setParameters(`${user}`, new Map(sizes.map(([name, size]) => [name, new Float32Array(size)])));
+  return Array.from({ length: batch }, (_, b) => (adapters === 0 ? null : `${b % adapters}`));
+}
+
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 const rounded = (value: number): number => Math.round(value * 100) / 100;
@@ -63,9 +76,10 @@ const rounded = (value: number): number => Math.round(value * 100) / 100;
 async function measure(engine: RemoteEngine, options: Arguments) {
   const { promptTokens, newTokens, batch, runs } = options;
   const prompts = syntheticPrompts(options.model, options);
+  const sets = await setAdapters(engine, options);
   const secondsOf = async (maxNewTokens: number): Promise<number> => {
     const start = performance.now();
-    await engine.generate(prompts, { maxNewTokens, stopIds: [], padId: 0 }, null);
+    await engine.generate(prompts, { maxNewTokens, stopIds: [], padId: 0 }, sets);
     return (performance.now() - start) / 1000;
   };
   await secondsOf(2); // opens the session and reads the weights
@@ -90,7 +104,9 @@ export async function main(argv: readonly string[]): Promise<void> {
   const parts = ["text", "head"] as const;
   const quantised =
     options.baseQuant && (await quantisedFiles(openCheckpoint(options.model), { kind: options.baseQuant, parts }));
-  const thread = startEngine({ modelDir: options.model, quantised, device: CPU, trainable: { kind: "none" } });
+  const settings = { r: 4, alpha: 32, dropout: 0, targetModules: [...LLM_PROJECTIONS] };
+  const trainable = options.adapters > 0 ? ({ kind: "lora", settings } as const) : ({ kind: "none" } as const);
+  const thread = startEngine({ modelDir: options.model, quantised, device: CPU, trainable });
   const result = await measure(thread.remote, options);
   await thread.stop();
   if (options.json) console.log(JSON.stringify(result));
