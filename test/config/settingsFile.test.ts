@@ -164,7 +164,7 @@ test("settings that say the same in other words replace one another", () => {
 });
 
 test("a file that says the default is no wish: an adapter's rank counts, full fine-tuning needs no --lora", () => {
-  const config = train("lora-r = 4\nlora-alpha = 32\noverlong = 'refuse'\nepochs = 1\nmax-steps = 3");
+  const config = train("lora-r = 4\nlora-alpha = 32\noverlong = 'refuse'\nmax-steps = 3");
   assert.deepEqual([config.sources.loraR, config.sources.maxSteps], ["default", "file"]);
   assert.match(faultsOf("lora-r = 5")[0] ?? "", /^--lora-r needs --lora/);
 });
