@@ -52,10 +52,12 @@ export async function* answersTo(
   const lanes = await engine.lanes();
   const inLane = pLimit(lanes);
   yield* mapAhead(batches, lanes, async (batch) => {
-    const prompts = await Promise.all(batch.map((example) => promptOf(example, answering)));
-    const answers = await inLane(() => {
+    const prompts = Promise.all(batch.map((example) => promptOf(example, answering)));
+    prompts.catch(() => undefined); // it is awaited in its turn: until then, its failure is not an unhandled one
+    const answers = await inLane(async () => {
+      const ready = await prompts; // in the lane, so that batches keep their order however long their pictures take
       if (signal?.aborted) throw new Interrupted("stopped while answering");
-      return engine.generate(prompts, generation, parameterSet);
+      return engine.generate(ready, generation, parameterSet);
     });
     const textOf = (i: number): string =>
       processor.tokenizer.decode(required(answers[i], "answer"), { skipSpecialTokens: true });
