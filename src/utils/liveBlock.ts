@@ -33,7 +33,7 @@ export class LiveBlock {
 
   /** Columns that a line may take: one is left free, or terminals would go on in the next line. */
   get columns(): number {
-    return (this.#terminal.columns ?? UNKNOWN_WIDTH) - 1;
+    return (this.#terminal.columns || UNKNOWN_WIDTH) - 1; // some pseudo-terminals say 0
   }
 
   /** Replaces what is drawn, in one piece, so that nothing flickers. Lines longer than the terminal is wide are cut. */

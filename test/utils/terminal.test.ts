@@ -156,6 +156,15 @@ test("a terminal made narrower: the lines that it broke are taken away with the 
   assert.ok(written().endsWith("\r\x1b[3A\x1b[J"), JSON.stringify(written().slice(-20)));
 });
 
+test("a terminal that says it has no columns is taken for one of 80", () => {
+  const { progress, update, written } = training(0);
+  update(12);
+  progress.stop();
+  const [bar = "", ...others] = screenOf(written());
+  assert.equal(bar, "training ██████░░░░░░░░░░░░░░░░░░░░░░░░░░ 12/60 20 % · 6 s gone · 24 s left");
+  assert.equal(others.length, 3, "two lines of fields, and the end");
+});
+
 test("colours only where the terminal has them: the text is the same", () => {
   const [plain, coloured] = [training(120), training(120, true)];
   for (const { update, progress } of [plain, coloured]) {
