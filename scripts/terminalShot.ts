@@ -61,7 +61,9 @@ const STYLE = `body{margin:0;background:#1b1e24}pre{margin:0;padding:14px 18px;d
 .bold{font-weight:bold}.dim{color:#9aa0ab}.green{color:#5fd38d}`;
 
 const bytes = readFileSync(capture, "utf8").replace(/^Script started[^\n]*\n/, "");
-const lines = screenAfter(bytes.slice(0, Math.floor(Number(values.at) * bytes.length)));
+const share = Math.floor(Number(values.at) * bytes.length);
+const drawn = bytes.lastIndexOf(`${ESC}[?25l`, share); // a drawing begins by hiding the cursor: none is cut in two
+const lines = screenAfter(bytes.slice(0, share < bytes.length && drawn > 0 ? drawn : bytes.length));
 const html = `<!doctype html><style>${STYLE}</style><pre>${lines.slice(-Number(values.rows)).map(htmlOf).join("\n")}</pre>`;
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
