@@ -147,6 +147,6 @@ test("a log file that cannot be written ends no run, and is told in the end", as
   const flags = FLAGS.map((word, i) => (FLAGS[i - 1] === "--max-steps" ? "1" : word));
   const { code, stderr } = await runEntry("finetuneGlobal", [...flags, "--report-to", "none", "--quiet"], cwd);
   assert.equal(code, 0, stderr);
-  assert.match(stderr, /^warning: logs\/finetune_global_lora_\d+_\d+\.log: holds no more than what came before E\w+/);
+  assert.match(stderr, /^warning: logs\/finetune_global_lora_\d+_\d+\.log: holds no more than what came before E\w+/m);
   assert.ok(!existsSync(join(cwd, RUN_DIR, "runs")));
 });
