@@ -8,7 +8,7 @@
  * Writes TO.csv, a row for every `--every` steps, and TO.svg, and prints what became of memory and step time.
  */
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -39,20 +39,32 @@ interface Stretch {
   readonly memoryMb: number;
 }
 
-/** Trains until the steps or the minutes are over. @returns rows of metrics.jsonl */
+/** Trains until the steps, or the minutes since the first of them, are over. @returns rows of metrics.jsonl */
 async function train(dir: string): Promise<JsonObject[]> {
   const args = ["cpu", "--lora", "--no-eval", "--quiet", "--max-steps", flags.steps, "--checkpoint-dir", dir];
   const rest = ["--batch-size", "1", "--accumulation", "1", "--log-dir", join(dir, "logs"), ...positionals];
   const command = ["--import", import.meta.resolve("tsx"), resolve("src/finetuneGlobal.ts"), ...args, ...rest];
   const child = spawn(process.execPath, command, { stdio: "inherit" });
-  const limit = setTimeout(() => child.kill("SIGINT"), 60_000 * Number(flags.minutes));
+  const watching = interruptAfter(60_000 * Number(flags.minutes), join(dir, METRICS), () => child.kill("SIGINT"));
   const code = await new Promise<number | null>((ended, fail) => {
     child.on("error", fail);
     child.on("close", ended);
   });
-  clearTimeout(limit);
+  clearInterval(watching);
   if (code !== 0 && code !== 130) throw new Error(`the training ended with ${code}`);
   return rowsIn(dir);
+}
+
+/** Calls once when so much time has passed since the first step, which is when the file appears. */
+function interruptAfter(ms: number, file: string, interrupt: () => void): NodeJS.Timeout {
+  let begun: number | null = null;
+  const watching = setInterval(() => {
+    if (begun === null && existsSync(file)) begun = performance.now();
+    if (begun === null || performance.now() - begun < ms) return;
+    clearInterval(watching);
+    interrupt();
+  }, 500);
+  return watching;
 }
 
 /** Rows of steps. */
