@@ -3,28 +3,18 @@
  * and cross to the host only when they are set, saved or asked for. The binding hands every run's outputs back as new
  * buffers, so a step holds two of each for a moment, and the old ones are freed when it is done.
  */
-import type { Graph } from "../graph/graph.ts";
-import { encodeOnnx } from "../graph/onnx.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { evalGraph, gradientName, type ModelGraph, trainingGraph } from "../model/graphs.ts";
 import { trainableShapes } from "../model/layers.ts";
 import { openModelSession } from "../model/session.ts";
 import { trainablesOf } from "../model/trainables.ts";
-import { type Device, deviceName, targetOf } from "../runtime/device.ts";
-import { openSession, type Session } from "../runtime/session.ts";
+import { type Device, deviceName } from "../runtime/device.ts";
+import type { Session } from "../runtime/session.ts";
 import { type DeviceTensor, type Feeds, floats, free, type HostTensor } from "../runtime/tensor.ts";
 import { InternalError, required, UserError } from "../utils/errors.ts";
 import { elementCount, readFloat32 } from "../utils/safetensors.ts";
-import {
-  copyGraph,
-  newName,
-  normGraph,
-  type Part,
-  partName,
-  rangeName,
-  sumGraph,
-  updateGraph,
-} from "./deviceGraphs.ts";
+import { newName, type Part, partName, rangeName } from "./deviceGraphs.ts";
+import { type DeviceSessions, openDeviceSessions } from "./deviceSessions.ts";
 import { type Layout, layoutOf } from "./layout.ts";
 import type { StepOutput } from "./loss.ts";
 import { putMoments } from "./moments.ts";
@@ -46,22 +36,12 @@ interface OpenModel extends Pick<ModelGraph, "trainable"> {
   readonly session: Session;
 }
 
-/** The small graphs, opened once. `scale` is `sum` for the first micro-batch of a step. */
-interface Helpers {
-  readonly upload: Session;
-  readonly download: Session;
-  readonly scale: Session;
-  readonly sum: Session;
-  readonly norm: Session;
-  readonly update: Session;
-}
-
 export class DeviceReplica {
   readonly layout: Layout;
   readonly #checkpoint: Checkpoint;
   readonly #options: ReplicaOptions;
   readonly #device: Device;
-  #helpers: Promise<Helpers> | null = null;
+  #helpers: Promise<DeviceSessions> | null = null;
   #state: Promise<State> | null = null;
   #gradients: Buffers | null = null;
   #training: Promise<OpenModel> | null = null;
@@ -202,22 +182,9 @@ export class DeviceReplica {
     return { session: await openModelSession(graph, this.#checkpoint, this.#device, kept), trainable };
   }
 
-  #openHelpers(): Promise<Helpers> {
-    const { optimizer, emaDecay } = this.#options;
-    const open = (graph: Graph, keeps: boolean): Promise<Session> =>
-      openSession(encodeOnnx(graph, targetOf(this.#device)), {
-        device: this.#device,
-        kept: keeps ? graph.outputs.map(({ name }) => name) : [],
-      });
-    const openAll = async (): Promise<Helpers> => ({
-      upload: await open(copyGraph(this.layout), true),
-      download: await open(copyGraph(this.layout), false),
-      scale: await open(sumGraph(this.layout, false), true),
-      sum: await open(sumGraph(this.layout, true), true),
-      norm: await open(normGraph(this.layout), false),
-      update: await open(updateGraph(this.layout, optimizer, Boolean(emaDecay)), true),
-    });
-    this.#helpers ??= openAll();
+  #openHelpers(): Promise<DeviceSessions> {
+    const { optimizer: settings, emaDecay } = this.#options;
+    this.#helpers ??= openDeviceSessions(this.layout, this.#device, { settings, hasAverage: Boolean(emaDecay) });
     return this.#helpers;
   }
 
