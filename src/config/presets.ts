@@ -32,7 +32,7 @@ type Name = (typeof PRESETS)[number];
 
 /** Sees every stage at work: training, a checkpoint, a validation loss, answers. */
 const DEBUG = {
-  ...{ limit: 4, maxSteps: 4, accumulation: 2, warmupSteps: 1 },
+  ...{ limit: 4, maxSteps: 4, batchSize: 1, accumulation: 2, warmupSteps: 1 },
   ...{ saveSteps: 2, evalSteps: 2, maxNewTokens: 48 },
 } satisfies Preset;
 
