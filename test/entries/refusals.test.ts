@@ -1,9 +1,20 @@
-// What a user did wrong is told in one message that names the file, the sample or the flag: exit code 2, and nothing is written.
+// What a user did wrong is told in one message that names the file, the sample or the flag: exit code 2, and nothing but a log is written.
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { ADAPTER, copyWith, DATA, type EntryName, FIXTURE, MODEL, runEntry, scratch, workingFolder } from "./entry.ts";
+import {
+  ADAPTER,
+  copyWith,
+  DATA,
+  type EntryName,
+  FIXTURE,
+  filesIn,
+  MODEL,
+  runEntry,
+  scratch,
+  workingFolder,
+} from "./entry.ts";
 
 interface Refusal {
   readonly name: string;
@@ -237,7 +248,7 @@ const FLAGS: readonly Refusal[] = [
   },
 ];
 
-describe("refused with one message, and nothing is left behind", { concurrency: 2 }, () => {
+describe("refused with one message, and nothing is left behind but the log that says it", { concurrency: 2 }, () => {
   for (const { name, entry = "finetuneGlobal", args, says } of [...MODELS, ...SAMPLES, ...FLAGS]) {
     test(name, async () => {
       const cwd = workingFolder();
@@ -245,7 +256,9 @@ describe("refused with one message, and nothing is left behind", { concurrency: 
       assert.match(stderr, /[^\n]\n$/);
       assert.match(stderr.slice(0, -1), says);
       assert.deepEqual([code, stdout], [2, ""]);
-      assert.deepEqual(readdirSync(cwd), []);
+      assert.ok(readdirSync(cwd).every((left) => left === "logs"));
+      const logs = filesIn(cwd).map((log) => readFileSync(join(cwd, log), "utf8"));
+      for (const log of logs) assert.ok(log.includes(stderr.split("\n")[0] ?? ""), log);
     });
   }
 });
