@@ -1,8 +1,8 @@
 /** Reverse-mode differentiation: one walk from the loss back to the trainable values, along the paths between them and nowhere else. */
 import { InternalError, required } from "../utils/errors.ts";
-import type { Builder } from "./builder.ts";
+import { type Builder, builderOf } from "./builder.ts";
 import { type GradientRule, gradientRules } from "./gradients.ts";
-import type { Item, Node, NodeOf, Segment, SegmentRule, Value } from "./graph.ts";
+import type { Graph, Node, NodeOf, Rule, Value } from "./graph.ts";
 import type { Op } from "./ops.ts";
 
 function gradientsOf<O extends Op>(
@@ -24,9 +24,9 @@ function reachedFrom(values: readonly Value[], nodes: readonly Node[]): Set<Valu
 }
 
 /** Values of no input: weights, constants, and what follows from these alone. */
-function fixedValues({ graph }: Builder): Set<Value> {
-  const fixed = new Set([...graph.weights, ...graph.constants].map(({ value }) => value));
-  for (const { inputs, outputs } of graph.nodes) {
+function fixedValues({ weights, constants, nodes }: Graph): Set<Value> {
+  const fixed = new Set([...weights, ...constants].map(({ value }) => value));
+  for (const { inputs, outputs } of nodes) {
     if (inputs.every((input) => fixed.has(input))) for (const output of outputs) fixed.add(output);
   }
   return fixed;
@@ -37,11 +37,11 @@ function fixedValues({ graph }: Builder): Set<Value> {
  * @returns the gradient of each target, in their order and shapes
  * @throws InternalError when the loss does not depend on a target: an unused parameter is a mistake upstream
  */
-export function differentiate(ops: Builder, loss: Value, targets: readonly Value[]): readonly Value[] {
-  const items = [...ops.graph.items];
-  const walk = new Walk(ops, reachedFrom(targets, ops.graph.nodes), fixedValues(ops));
-  walk.grads.set(loss, ops.scalar(1));
-  walk.back(items);
+export function differentiate({ graph }: Builder, loss: Value, targets: readonly Value[]): readonly Value[] {
+  const steps = [...graph.steps];
+  const walk = new Walk(graph, reachedFrom(targets, graph.nodes));
+  walk.start(loss);
+  for (const step of steps.reverse()) walk.back(step);
   return targets.map((target) => {
     const grad = walk.grads.get(target);
     if (!grad) throw new InternalError(`the loss does not depend on ${target.name}`);
@@ -51,27 +51,29 @@ export function differentiate(ops: Builder, loss: Value, targets: readonly Value
 
 class Walk {
   readonly grads = new Map<Value, Value>();
+  /** Appends the gradients. It takes what was forgotten from `#recall`. */
   readonly #ops: Builder;
   /** Values on a path from a target. */
-  readonly #reached: Set<Value>;
-  readonly #fixed: ReadonlySet<Value>;
-  readonly #isSegmented: boolean;
+  readonly #reached: ReadonlySet<Value>;
+  readonly #recall: Recall;
+  readonly #isOrdered: boolean;
   /** Of gradients so far that are one product and nothing else. */
   readonly #products = new Map<Value, NodeOf<"MatMul">>();
 
-  constructor(ops: Builder, reached: Set<Value>, fixed: ReadonlySet<Value>) {
-    this.#ops = ops;
+  constructor(graph: Graph, reached: ReadonlySet<Value>) {
     this.#reached = reached;
-    this.#fixed = fixed;
-    this.#isSegmented = ops.graph.isSegmented;
+    this.#isOrdered = graph.isOrdered;
+    this.#recall = new Recall(graph);
+    this.#ops = builderOf(graph, (value) => this.#recall.value(value));
   }
 
-  back(items: readonly Item[]): void {
-    for (const item of items.toReversed()) {
-      if ("op" in item) this.#node(item);
-      else if (item.rule) this.#byRule(item.rule);
-      else this.#again(item);
-    }
+  start(loss: Value): void {
+    this.grads.set(loss, this.#ops.scalar(1));
+  }
+
+  back(step: Node | Rule): void {
+    if ("op" in step) this.#node(step);
+    else this.#byRule(step);
   }
 
   #node(node: Node): void {
@@ -82,6 +84,7 @@ class Walk {
       throw new InternalError(`gradient of ${node.op}: rules know of the first output alone, the loss uses another`);
     const needs = node.inputs.map((input) => this.#reached.has(input));
     if (!grad || !needs.includes(true)) return;
+    this.#recall.after(grad);
     const { nodes } = this.#ops.graph;
     const before = nodes.length;
     this.#ops.graph.within("grad", () => {
@@ -90,14 +93,12 @@ class Walk {
     });
   }
 
-  #byRule(rule: SegmentRule): void {
+  #byRule(rule: Rule): void {
     const grad = this.grads.get(rule.output);
     if (!grad || !rule.inputs.some((input) => this.#reached.has(input))) return;
+    this.#recall.after(grad);
     this.#ops.graph.within("grad", () => {
-      this.#accumulate(
-        rule.inputs,
-        rule.gradient(grad, (value) => value),
-      );
+      this.#accumulate(rule.inputs, rule.gradient(this.#ops, grad));
     });
   }
 
@@ -108,75 +109,72 @@ class Walk {
       if (!part || !this.#reached.has(input)) return;
       const known = this.grads.get(input);
       const summed = this.#ops.sumTo(part, input.shape);
-      const product = this.#isSegmented ? productOf(summed, made) : null;
+      const product = this.#isOrdered ? productOf(summed, made) : null;
       this.grads.set(input, known ? this.#sum(known, summed, product) : summed);
       if (product && !known) this.#products.set(summed, product);
     });
   }
 
-  /** The runtime makes one operation of a product and a sum where it knows their shapes, which a graph with segments keeps from it. */
+  /** The runtime makes one operation of a product and a sum where it knows their shapes, which an ordered graph keeps from it. */
   #sum(known: Value, part: Value, product: NodeOf<"MatMul"> | null): Value {
     const [addend, of] = product ? [known, product] : [part, this.#products.get(known)];
     return of ? this.#ops.gemm(...of.inputs, addend, of.attrs) : this.#ops.add(known, part);
   }
+}
 
-  /** Computes the segment again, once the gradients that reach it are known, and goes back through that copy. */
-  #again(segment: Segment): void {
-    const ends = valuesOf(segment).filter((value) => this.grads.has(value));
-    if (ends.length === 0) return;
-    const grads = ends.map((value) => required(this.grads.get(value), value.name));
-    const copies = new Map<Value, Value>();
-    const { items } = this.#copy(segment, copies, grads);
-    ends.forEach((value, i) => {
-      this.grads.set(required(copies.get(value), `copy of ${value.name}`), required(grads[i], "gradient"));
-    });
-    this.back(items);
+/** Values that were not kept, computed again when the backward pass first reads them, and shared by all that read them. */
+class Recall {
+  readonly #ops: Builder;
+  readonly #fixed: ReadonlySet<Value>;
+  readonly #again = new Map<Value, Value>();
+  /** The latest gradient of lengths that only a run knows. */
+  #latest: Value | null = null;
+
+  constructor(graph: Graph) {
+    this.#ops = builderOf(graph);
+    this.#fixed = fixedValues(graph);
   }
 
-  #copy(segment: Segment, copies: Map<Value, Value>, wanted: readonly Value[]): Segment {
-    const { graph } = this.#ops;
-    const copyOf = (value: Value): Value => {
-      if (this.#fixed.has(value)) return value;
-      const copy = copies.get(value) ?? (isParameter(value) ? value : this.#ops.after(value, wanted));
-      if (this.#reached.has(value)) this.#reached.add(copy);
-      copies.set(value, copy);
-      return copy;
-    };
-    return graph.segment(() => {
-      for (const item of segment.items) {
-        if (!("op" in item)) this.#copy(item, copies, wanted);
-        else if (!item.outputs.every((output) => this.#fixed.has(output)))
-          this.#copyNode(item, copies, item.inputs.map(copyOf));
-      }
-      const { rule } = segment;
-      if (!rule) return null;
-      const gradient: SegmentRule["gradient"] = (grad) => rule.gradient(grad, copyOf);
-      return { inputs: rule.inputs.map(copyOf), output: copyOf(rule.output), gradient };
-    });
+  /** What is recalled from here on waits for this gradient. */
+  after(grad: Value): void {
+    if (hasOpenLengths(grad)) this.#latest = grad;
   }
 
-  #copyNode(node: Node, copies: Map<Value, Value>, inputs: readonly Value[]): void {
+  /** The value itself where it was kept. */
+  value(value: Value): Value {
     const { graph } = this.#ops;
+    const node = this.#fixed.has(value) ? undefined : graph.forgotten.get(value);
+    if (!node) return value;
+    const known = this.#again.get(value);
+    if (known) return known;
+    const inputs = node.inputs.map((input) => (graph.forgotten.has(input) ? this.value(input) : this.#kept(input)));
     const [{ name } = { name: "" }] = node.outputs;
     const outputs = graph.within(`again/${name.slice(0, name.lastIndexOf("/"))}`, () =>
       graph.append(node.op, inputs as never, node.attrs as never),
     );
     node.outputs.forEach((output, i) => {
-      const copy = required(outputs[i], output.name);
-      copies.set(output, copy);
-      if (this.#reached.has(output)) this.#reached.add(copy);
+      this.#again.set(output, required(outputs[i], output.name));
     });
+    return required(this.#again.get(value), `${value.name} again`);
+  }
+
+  /** What was kept, and waits for the latest gradient: the runtime would compute at once what follows from it. */
+  #kept(value: Value): Value {
+    if (this.#fixed.has(value) || isParameter(value) || !this.#latest) return value;
+    const known = this.#again.get(value);
+    if (known) return known;
+    const waiting = this.#ops.after(value, [this.#latest]);
+    this.#again.set(value, waiting);
+    return waiting;
   }
 }
 
 /** What has lengths that are known beforehand is small, and there throughout: what follows from it alone need not wait. */
-const isParameter = ({ shape }: Value): boolean => shape.length > 0 && shape.every((dim) => typeof dim === "number");
+const isParameter = (value: Value): boolean => value.shape.length > 0 && !hasOpenLengths(value);
+const hasOpenLengths = ({ shape }: Value): boolean => shape.some((dim) => typeof dim !== "number");
 
 /** The product of matrices that made a value, among these nodes. */
 function productOf(value: Value, made: readonly Node[]): NodeOf<"MatMul"> | null {
   const node = made.find(({ outputs }) => outputs[0] === value);
   return node?.op === "MatMul" && value.shape.length === 2 ? node : null;
 }
-
-const nodesOf = ({ items }: Segment): Node[] => items.flatMap((item) => ("op" in item ? [item] : nodesOf(item)));
-const valuesOf = (segment: Segment): Value[] => nodesOf(segment).flatMap(({ outputs }) => [...outputs]);

@@ -8,10 +8,13 @@ export type Builder = ReturnType<typeof builderOf>;
 
 const NO_ATTRS = {};
 
-/** The builder of one graph. Operations that would change nothing append nothing. */
-export function builderOf(graph: Graph) {
+/**
+ * The builder of one graph. Operations that would change nothing append nothing.
+ * @param stand what nodes read in place of a value, of the same type and shape
+ */
+export function builderOf(graph: Graph, stand?: (value: Value) => Value) {
   const all = <O extends Op>(op: O, inputs: InputsOf<O>, attrs: AttrsOf<O>): readonly Value[] =>
-    graph.append(op, inputs, attrs);
+    graph.append(op, stand ? (inputs.map(stand) as unknown as InputsOf<O>) : inputs, attrs);
   const one = <O extends Op>(op: O, inputs: InputsOf<O>, attrs: AttrsOf<O>): Value =>
     required(all(op, inputs, attrs)[0], `output of ${op}`);
   const unary =

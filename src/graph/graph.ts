@@ -1,5 +1,6 @@
 /** The graph: named values and the nodes that make them, in the order in which they run. */
 import { InternalError } from "../utils/errors.ts";
+import type { Builder } from "./builder.ts";
 import type { Shape } from "./dim.ts";
 import type { AttrsOf, InputsOf, Op } from "./ops.ts";
 import { inferOutputs } from "./shapes.ts";
@@ -15,25 +16,12 @@ export interface NodeOf<O extends Op> {
 }
 export type Node = { [O in Op]: NodeOf<O> }[Op];
 
-/**
- * Nodes appended together that the backward pass takes as one. Nothing inside is kept for it: what it needs is computed
- * again from the values at the segment's border, or as the segment's own rule says.
- */
-export interface Segment {
-  readonly items: readonly Item[];
-  readonly rule: SegmentRule | null;
-}
-export type Item = Node | Segment;
-
-/** A gradient that is better than what would follow from the nodes. */
-export interface SegmentRule {
+/** The gradient of nodes appended together, better than what would follow from each of them. */
+export interface Rule {
   readonly inputs: readonly Value[];
   readonly output: Value;
-  /**
-   * @param at what stands for a value of the segment in the copy of it that is computed again, or the value itself
-   * @returns the gradient of each input
-   */
-  gradient(grad: Value, at: (value: Value) => Value): readonly Value[];
+  /** @returns the gradient of each input */
+  gradient(ops: Builder, grad: Value): readonly Value[];
 }
 
 /** Numbers that belong to the graph itself. */
@@ -58,9 +46,12 @@ export class Graph {
   readonly weights: Weight[] = [];
   readonly nodes: Node[] = [];
   readonly outputs: { readonly name: string; readonly value: Value }[] = [];
-  /** The nodes again, those of a segment together. */
-  readonly items: Item[] = [];
-  #open: Item[] = this.items;
+  /** What the backward pass goes through: the nodes, and for those that have a rule together, that rule. */
+  readonly steps: (Node | Rule)[] = [];
+  /** Values that the backward pass computes again instead of keeping them, and the nodes that do. */
+  readonly forgotten = new Map<Value, Node>();
+  #isForgetting = false;
+  #isInRule = false;
   readonly #names = new Set<string>();
   /** The last number behind a name, by name. */
   readonly #counts = new Map<string, number>();
@@ -80,32 +71,39 @@ export class Graph {
     }
   }
 
-  /** What `build` makes, to be computed again in the backward pass. */
-  recomputed<T>(build: () => T): T {
-    const made: T[] = [];
-    this.segment(() => {
-      made.push(build());
-      return null;
-    });
-    return made[0] as T;
-  }
-
-  /** Makes one segment of what `build` appends. @param build returns the segment's rule, or null */
-  segment(build: () => SegmentRule | null): Segment {
-    const outer = this.#open;
-    const items: Item[] = [];
-    this.#open = items;
+  /** What `build` appends is not kept for the backward pass, which computes it again from what it is made of. */
+  forgetting<T>(build: () => T): T {
+    const outer = this.#isForgetting;
+    this.#isForgetting = true;
     try {
-      const segment = { items, rule: build() };
-      outer.push(segment);
-      return segment;
+      return build();
     } finally {
-      this.#open = outer;
+      this.#isForgetting = outer;
     }
   }
 
-  get isSegmented(): boolean {
-    return this.items.some((item) => !("op" in item));
+  /** Keeps a value after all. */
+  keep(value: Value): Value {
+    this.forgotten.delete(value);
+    return value;
+  }
+
+  /** The backward pass takes what `build` appends as one, by the rule that it returns. */
+  byRule(build: () => Rule): Value {
+    if (this.#isInRule) throw new InternalError(`graph ${this.name}: a rule inside a rule`);
+    this.#isInRule = true;
+    try {
+      const rule = build();
+      this.steps.push(rule);
+      return rule.output;
+    } finally {
+      this.#isInRule = false;
+    }
+  }
+
+  /** Whether memory is saved by the order in which nodes run: what is computed anew must wait until it is wanted. */
+  get isOrdered(): boolean {
+    return this.forgotten.size > 0 || this.steps.some((step) => !("op" in step));
   }
 
   input(name: string, dtype: DType, shape: Shape): Value {
@@ -140,7 +138,8 @@ export class Graph {
     // The union of node types cannot be built from a generic one; op, inputs and attrs fit by this method's own types.
     const node = { op, inputs, attrs, outputs } as unknown as Node;
     this.nodes.push(node);
-    this.#open.push(node);
+    if (!this.#isInRule) this.steps.push(node);
+    if (this.#isForgetting) for (const output of outputs) this.forgotten.set(output, node);
     return outputs;
   }
 

@@ -186,7 +186,7 @@ function outputNames(graph: Graph): Map<Value, string> {
 }
 
 /**
- * Encodes the graph. One with segments is written from its last node to its first, so that it runs in the order of our
+ * Encodes the graph. One that saves memory by its order is written from its last node to its first, so that it runs in the order of our
  * nodes: the runtime goes back from the outputs, the last in the file first, and at each node first to the input that comes
  * last in the file. Written the usual way, it would compute the gradients of parameters at the very end and keep all that
  * they need until then. Nor does it tell lengths that only a run knows: with them the runtime would look for a buffer of the
@@ -198,7 +198,7 @@ function outputNames(graph: Graph): Map<Value, string> {
 export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
   const writer = new GraphWriter(graph, target);
   const info = (name: string, dtype: DType, shape: Shape): Message => {
-    const isTold = !graph.isSegmented || shape.every((dim) => typeof dim === "number");
+    const isTold = !graph.isOrdered || shape.every((dim) => typeof dim === "number");
     return valueInfo(name, dtypeFor(target, dtype), isTold ? shape : null);
   };
   const renamed = outputNames(graph);
@@ -225,7 +225,7 @@ export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
     if (nameOf(value) !== name) writer.node("Identity", [nameOf(value)], [name]);
     proto.message(12, info(name, value.dtype, value.shape));
   }
-  for (const node of graph.isSegmented ? writer.nodes.toReversed() : writer.nodes) proto.message(1, node);
+  for (const node of graph.isOrdered ? writer.nodes.toReversed() : writer.nodes) proto.message(1, node);
   const opset = (domain: string, version: number): Message => new Message().string(1, domain).int(2, version);
   return new Message()
     .int(1, IR_VERSION)

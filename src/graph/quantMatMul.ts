@@ -47,7 +47,8 @@ function roundedRows(
   const zeroPoint = w.constant([half], [], "uint8");
   const rotated = w.once(`rotated ${rotation} ${x}`, () => inBlocks(w, x, columns, rotation));
   const scale = w.once(`scale ${rotation} ${x}`, () => {
-    const largest = w.value("ReduceMax", [w.value("Abs", [rotated]), int64s(w, [1])], { keepdims: 0 });
+    const reduced = (op: string): string => w.value(op, [rotated, int64s(w, [1])], { keepdims: 0 });
+    const largest = w.value("Max", [reduced("ReduceMax"), w.value("Neg", [reduced("ReduceMin")])]); // Abs would write them all
     const scaled = w.value("Mul", [largest, w.constant([1 / (half - 1)], [], "float32")]);
     return w.value("Max", [scaled, w.constant([LEAST_SCALE], [], "float32")]);
   });

@@ -46,7 +46,7 @@ function biasesOf(ops: Builder, bias: Value, { count, isCausal }: Omit<Blocks, "
 /** softmax(scale q k^T + bias) v: [B, K, G, T, Dh] */
 export function blockedAttention(ops: Builder, of: BlockedAttention): Value {
   const { q, k, v, blocks } = of;
-  const { rule } = ops.graph.segment(() => {
+  return ops.graph.byRule(() => {
     const cut = cutsOf(ops, of);
     const parts = Array.from({ length: blocks.count }, (_, i) => {
       const { v: values, ...seen } = cut.keys(i);
@@ -56,10 +56,9 @@ export function blockedAttention(ops: Builder, of: BlockedAttention): Value {
     return {
       inputs: [q, k, v],
       output,
-      gradient: (grad, at) => gradient(ops, { ...of, q: at(q), k: at(k), v: at(v) }, { output: at(output), grad }),
+      gradient: (ops, grad) => gradient(ops, of, { output, grad }),
     };
   });
-  return required(rule, "rule of attention").output;
 }
 
 /** What a block sees. */

@@ -120,11 +120,13 @@ export class LayerBuilder {
   }
 
   layerNorm(name: string, x: Value): Value {
-    return this.ops.layerNorm(x, this.parameter(`${name}.weight`), this.parameter(`${name}.bias`), 1e-6);
+    const [weight, bias] = [this.parameter(`${name}.weight`), this.parameter(`${name}.bias`)];
+    return this.light(() => this.ops.layerNorm(x, weight, bias, 1e-6));
   }
 
   rmsNorm(name: string, x: Value): Value {
-    return this.ops.rmsNorm(x, this.parameter(`${name}.weight`), this.architecture.text.rmsNormEps);
+    const weight = this.parameter(`${name}.weight`);
+    return this.light(() => this.ops.rmsNorm(x, weight, this.architecture.text.rmsNormEps));
   }
 
   /** x W^T + b, W read as a matrix of this shape. Frozen weights stay as they are stored. */
@@ -143,11 +145,25 @@ export class LayerBuilder {
     return added ? ops.gemm(x, fed, added, { transB: true }) : ops.matMul(x, fed, { transB: true });
   }
 
-  /** A layer of the model, named as by `graph.within`, that the backward pass computes again where memory is saved so. */
+  /** A layer of the model, named as by `graph.within`, of which the backward pass knows nothing but what leaves it, where memory is saved so. */
   within(scope: string, build: () => Value): Value {
     const { graph } = this;
     const named = (): Value => graph.within(scope, build);
-    return this.memory.recomputes && this.mode === "train" ? graph.recomputed(named) : named();
+    return this.#recomputes("layers") ? graph.keep(graph.forgetting(named)) : named();
+  }
+
+  /** What takes a pass over memory or two: it is computed again where memory counts. */
+  light<T>(build: () => T): T {
+    return this.#recomputes("passes") ? this.graph.forgetting(build) : build();
+  }
+
+  /** What attention makes, and layers that are computed again may keep. */
+  mixture(value: Value): Value {
+    return this.memory.keepsMixtures ? this.graph.keep(value) : value;
+  }
+
+  #recomputes(what: MemorySettings["recomputes"]): boolean {
+    return this.mode === "train" && this.memory.recomputes === what;
   }
 
   /**

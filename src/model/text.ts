@@ -96,8 +96,10 @@ function projected(layers: LayerBuilder, path: string, x: Value, { inputs, rotat
   const [batch, length] = inputs.inputIds.shape as readonly [Dim, Dim];
   const rotated = (name: string, count: number): Value => {
     const split = ops.reshape(layers.linear(`${path}.${name}_proj`, x), [mulDims(batch, length, count), headDim]);
-    const normed = ops.reshape(layers.rmsNorm(`${path}.${name}_norm`, split), [batch, length, count * headDim]);
-    return ops.rotary(normed, rotation.positions, rotation.cos, rotation.sin); // [B, T, count*Dh]
+    return layers.light(() => {
+      const normed = ops.reshape(layers.rmsNorm(`${path}.${name}_norm`, split), [batch, length, count * headDim]);
+      return ops.rotary(normed, rotation.positions, rotation.cos, rotation.sin); // [B, T, count*Dh]
+    });
   };
   return { q: rotated("q", heads), k: rotated("k", kvHeads), v: layers.linear(`${path}.v_proj`, x) };
 }
@@ -116,30 +118,33 @@ function selfAttention(
   const { q, k, v } = projected(layers, path, x, of);
   const perKeyHead = (values: Value): Value =>
     ops.transpose(ops.reshape(values, [batch, length, kvHeads, headDim]), [0, 2, 1, 3]); // [B, K, T, Dh]
-  const [key, value] = [perKeyHead(k), perKeyHead(v)];
-  const perToken = (): Value => {
-    if (visible.kind === "bias") return attentionByProducts(layers, q, { key, value }, visible.bias, of);
-    const past = required(visible.layers[of.layer], `cache of layer ${of.layer}`);
-    return ops.cachedAttention(q, k, ops.reshape(v, k.shape), past.key, past.value, visible.bias);
-  };
-  return { heads: ops.reshape(perToken(), [mulDims(batch, length), heads * headDim]), key, value };
+  const [key, value] = layers.light(() => [perKeyHead(k), perKeyHead(v)] as const);
+  const inRows = (mixed: Value): Value => ops.reshape(mixed, [mulDims(batch, length), heads * headDim]);
+  if (visible.kind === "bias") {
+    const mixed = layers.mixture(attentionByProducts(layers, q, { key, value }, visible.bias, of));
+    return { heads: layers.light(() => inRows(ops.transpose(mixed, [0, 3, 1, 2, 4]))), key, value };
+  }
+  const past = required(visible.layers[of.layer], `cache of layer ${of.layer}`);
+  const mixed = ops.cachedAttention(q, k, ops.reshape(v, k.shape), past.key, past.value, visible.bias);
+  return { heads: inRows(mixed), key, value };
 }
 
-/** Attention without a cache, in operations that have gradients: [B, T, K, H/K, Dh] */
+/** Attention without a cache, in operations that have gradients: [B, K, H/K, T, Dh] */
 function attentionByProducts(
-  { ops, architecture }: LayerBuilder,
+  layers: LayerBuilder,
   q: Value,
   { key, value }: KeysAndValues,
   bias: Value,
   { inputs, layer, blocks }: AttentionPlace,
 ): Value {
+  const { ops, architecture } = layers;
   const { heads, kvHeads, headDim } = architecture.text;
   const [batch, length] = inputs.inputIds.shape as readonly [Dim, Dim];
   const group = heads / kvHeads; // query heads that share one key head
-  const queries = ops.transpose(ops.reshape(q, [batch, length, kvHeads, group, headDim]), [0, 2, 3, 1, 4]); // [B, K, H/K, T, Dh]
+  const perHead = (): Value => ops.transpose(ops.reshape(q, [batch, length, kvHeads, group, headDim]), [0, 2, 3, 1, 4]); // [B, K, H/K, T, Dh]
+  const queries = layers.light(perHead);
   const scale = 1 / Math.sqrt(headDim);
-  if (blocks)
-    return ops.transpose(blockedAttention(ops, { q: queries, k: key, v: value, scale, blocks }), [0, 3, 1, 2, 4]);
+  if (blocks) return blockedAttention(ops, { q: queries, k: key, v: value, scale, blocks });
   const mixed = attention(ops, {
     q: ops.reshape(queries, [batch, kvHeads, mulDims(group, length), headDim]), // the heads of a group stand below each other: no key is copied
     k: key,
@@ -148,13 +153,14 @@ function attentionByProducts(
     bias: { value: bias, scoreShape: [batch, kvHeads, group, length, length] },
     onScores: (scores) => inputs.onScores?.(layer, scores),
   }); // [B, K, H/K*T, Dh]
-  return ops.transpose(ops.reshape(mixed, [batch, kvHeads, group, length, headDim]), [0, 3, 1, 2, 4]);
+  return ops.reshape(mixed, queries.shape);
 }
 
 function mlp(layers: LayerBuilder, path: string, x: Value): Value {
   const { ops } = layers;
-  const gate = ops.silu(layers.linear(`${path}.gate_proj`, x));
-  return layers.linear(`${path}.down_proj`, ops.mul(gate, layers.linear(`${path}.up_proj`, x)));
+  const [gate, up] = [layers.linear(`${path}.gate_proj`, x), layers.linear(`${path}.up_proj`, x)];
+  const wide = layers.light(() => ops.mul(ops.silu(gate), up));
+  return layers.linear(`${path}.down_proj`, wide);
 }
 
 /**

@@ -81,13 +81,14 @@ function selfAttention(layers: LayerBuilder, path: string, x: Value, of: Surroun
     ops.reshape(ops.slice(qkv, 1, index * hiddenSize, (index + 1) * hiddenSize), [images, patches, hiddenSize]);
   const perHead = (value: Value): Value =>
     ops.transpose(ops.reshape(value, [images, patches, heads, headDim]), [0, 2, 1, 3]); // [I, H, P, Dh]
-  const rotated = (value: Value): Value => ops.rotary(value, of.rotation.positions, of.rotation.cos, of.rotation.sin);
+  const rotated = (value: Value): Value =>
+    layers.light(() => ops.rotary(value, of.rotation.positions, of.rotation.cos, of.rotation.sin));
   const bias = of.inputs.attentionBias;
   const [q, k, v] = [rotated(part(0)), rotated(part(1)), part(2)]; // [I, P, Dv]
   const project = (mixed: Value): Value => layers.linear(`${path}.proj`, ops.reshape(mixed, [rows, hiddenSize]));
   if (layers.mode === "infer" && !bias) return project(ops.fusedAttention(q, k, v, heads));
   const scale = 1 / Math.sqrt(headDim);
-  const [queries, keys, values] = [perHead(q), perHead(k), perHead(v)];
+  const [queries, keys, values] = layers.light(() => [perHead(q), perHead(k), perHead(v)] as const);
   if (of.blocks) {
     const apart = ops.reshape(queries, [images, heads, 1, patches, headDim]); // each head has keys of its own
     const mixed = blockedAttention(ops, { q: apart, k: keys, v: values, scale, blocks: of.blocks });
@@ -107,7 +108,8 @@ function block(layers: LayerBuilder, index: number, x: Value, of: Surroundings):
   const { ops } = layers;
   const path = visionBlock(index);
   const attended = ops.add(x, selfAttention(layers, `${path}.attn`, layers.layerNorm(`${path}.norm1`, x), of));
-  const wide = ops.gelu(layers.linear(`${path}.mlp.linear_fc1`, layers.layerNorm(`${path}.norm2`, attended)), "tanh");
+  const inner = layers.linear(`${path}.mlp.linear_fc1`, layers.layerNorm(`${path}.norm2`, attended));
+  const wide = layers.light(() => ops.gelu(inner, "tanh"));
   return ops.add(attended, layers.linear(`${path}.mlp.linear_fc2`, wide));
 }
 

@@ -1,4 +1,4 @@
-// Segments are computed again in the backward pass: by the runtime, not only in the graph, and in the order that saves memory.
+// What was forgotten is computed again in the backward pass: by the runtime, not only in the graph, and in the order that saves memory.
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -36,7 +36,7 @@ function deepGraph(wrap: (graph: Graph, build: () => Value) => Value): { graph: 
 }
 
 const kept = deepGraph((_, build) => build());
-const again = deepGraph((graph, build) => graph.recomputed(build));
+const again = deepGraph((graph, build) => graph.keep(graph.forgetting(build)));
 
 const numbers = (size: number): Float32Array => Float32Array.from({ length: size }, (_, i) => Math.sin(7 * i) / 4);
 const feeds: Feeds = {
@@ -80,14 +80,17 @@ test("the runtime computes each layer twice, and the second time when its gradie
     assert.ok(index >= 0, `${name} in ${order.join(" ")}`);
     return index;
   };
-  for (let i = 0; i < LAYERS; i++) assert.ok(at(`again/layer.${i}/Tanh`) > at(`layer.${LAYERS - 1}/Tanh`));
+  for (let i = 0; i < LAYERS; i++) assert.ok(at(`grad/again/layer.${i}/Tanh`) > at(`layer.${LAYERS - 1}/Tanh`));
   for (let i = 0; i + 1 < LAYERS; i++) {
-    assert.ok(at(`again/layer.${i}/Tanh`) > at(`again/layer.${i + 1}/Tanh`));
-    assert.ok(at(`again/layer.${i}/Tanh`) > at(`grad/w${i + 1}`), "what a layer has kept is let go before the next");
+    assert.ok(at(`grad/again/layer.${i}/Tanh`) > at(`grad/again/layer.${i + 1}/Tanh`));
+    assert.ok(
+      at(`grad/again/layer.${i}/Tanh`) > at(`grad/w${i + 1}`),
+      "what a layer has kept is let go before the next",
+    );
   }
 });
 
-test("nothing inside a segment is used behind it", () => {
+test("nothing that was forgotten is used behind its layer", () => {
   const { nodes } = again.graph;
   const inside = new Set(
     nodes.filter(({ outputs }) => /^layer.*(MatMul|Tanh)/.test(outputs[0]?.name ?? "")).flatMap((node) => node.outputs),
@@ -108,7 +111,7 @@ test("what depends on no input is not computed again", () => {
   const ops = builderOf(graph);
   const x = graph.input("x", "float32", ["T", 2]);
   const table = graph.constant([1, 2], [2]);
-  const y = graph.recomputed(() => ops.mul(ops.exp(x), ops.exp(table)));
+  const y = graph.keep(graph.forgetting(() => ops.mul(ops.exp(x), ops.exp(table))));
   differentiate(ops, ops.reduceSum(ops.mul(y, y), [0, 1]), [x]);
   assert.equal(graph.nodes.filter(({ op }) => op === "Exp").length, 3);
 });

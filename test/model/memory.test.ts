@@ -47,12 +47,12 @@ test("no graph for 8192 tokens holds the scores of all heads", () => {
   const whole = trainingGraph(tiny, lora).graph;
   assert.equal(largestValue(whole, lengths), heads * LONG ** 2);
   for (const build of [trainingGraph, evalGraph])
-    for (const recomputes of [false, true]) {
-      const { graph } = build(tiny, lora, { recomputes, tokenBlocks, patchBlocks: 1 });
+    for (const recomputes of ["nothing", "passes", "layers"] as const) {
+      const { graph } = build(tiny, lora, { ...NOTHING_SAVED, recomputes, tokenBlocks });
       const largest = Math.max(LONG ** 2, (heads * LONG ** 2) / tokenBlocks); // first what may be seen, once for all heads
       assert.ok(largestValue(graph, lengths) <= largest, `${largestValue(graph, lengths)}`);
     }
-  const saved = trainingGraph(tiny, lora, { recomputes: true, tokenBlocks, patchBlocks: 1 }).graph;
+  const saved = trainingGraph(tiny, lora, { ...NOTHING_SAVED, recomputes: "layers", tokenBlocks }).graph;
   assert.ok(peakBytes(saved, lengths) < peakBytes(whole, lengths) / 8);
 });
 
@@ -70,5 +70,5 @@ test("a tower that trains holds a quarter of the scores of its patches", () => {
   const lengths = { B: 1, T: 16, N: 5, M: 1000 };
   const largest = (memory: MemorySettings) => largestValue(trainingGraph(tiny, spec, memory).graph, lengths);
   assert.equal(largest(NOTHING_SAVED), heads * 4000 ** 2);
-  assert.equal(largest({ recomputes: true, tokenBlocks: 1, patchBlocks: 4 }), Math.max(heads / 4, 1) * 4000 ** 2);
+  assert.equal(largest({ ...NOTHING_SAVED, recomputes: "layers", patchBlocks: 4 }), Math.max(heads / 4, 1) * 4000 ** 2);
 });

@@ -14,9 +14,11 @@ import { batchesOf, largestDifference, loadTiny, loraSpec, openEngine } from "..
 const F32 = 5e-6; // of a tensor's largest number: sums over keys in another order
 
 const tiny = await loadTiny();
-const RECOMPUTED: MemorySettings = { ...NOTHING_SAVED, recomputes: true };
-const IN_BLOCKS: MemorySettings = { recomputes: false, tokenBlocks: 4, patchBlocks: 2 };
-const BOTH: MemorySettings = { ...IN_BLOCKS, recomputes: true };
+const RECOMPUTED: MemorySettings = { ...NOTHING_SAVED, recomputes: "layers" };
+const PASSES: MemorySettings = { ...NOTHING_SAVED, recomputes: "passes" };
+const IN_BLOCKS: MemorySettings = { ...PASSES, tokenBlocks: 4, patchBlocks: 2 };
+const BOTH: MemorySettings = { ...IN_BLOCKS, recomputes: "layers" };
+const MIXTURES_KEPT: MemorySettings = { ...BOTH, keepsMixtures: true };
 
 interface Sums {
   readonly gradients: NamedArrays;
@@ -66,16 +68,17 @@ async function compare(spec: TrainableSpec, rows: Rows, ways: readonly MemorySet
   }
 }
 
-test("LoRA: packed rows with pictures", () => compare(loraSpec(), PACKED, [RECOMPUTED, IN_BLOCKS, BOTH]));
+test("LoRA: packed rows with pictures", () =>
+  compare(loraSpec(), PACKED, [RECOMPUTED, PASSES, IN_BLOCKS, BOTH, MIXTURES_KEPT]));
 
 test("LoRA without pictures", () => compare(loraSpec(), [[2]], [BOTH]));
 
 test("DoRA with dropout, whose masks are drawn again", () => {
   const settings = { r: 4, alpha: 8, dropout: 0.3, useDora: true, targetModules: [...LLM_PROJECTIONS] };
-  return compare({ kind: "lora", settings }, [[0], [1]], [RECOMPUTED]);
+  return compare({ kind: "lora", settings }, [[0], [1]], [RECOMPUTED, PASSES]);
 });
 
-test("the whole model, its tower in blocks of patches", () => compare(FULL, PACKED, [BOTH]));
+test("the whole model, its tower in blocks of patches", () => compare(FULL, PACKED, [BOTH, IN_BLOCKS]));
 
 test("an adapter in the middle of the model", () => {
   const settings = { r: 4, alpha: 8, dropout: 0, targetModules: ["layers.1.self_attn.k_proj", "layers.1.mlp.up_proj"] };

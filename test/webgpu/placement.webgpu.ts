@@ -10,6 +10,7 @@ import { encodeOnnx } from "../../src/graph/onnx.ts";
 import { type Checkpoint, openCheckpoint, weightsDir } from "../../src/model/checkpoint.ts";
 import { pictureFeeds } from "../../src/model/feeds.ts";
 import { decoderGraph, evalGraph, trainingGraph, visionGraph } from "../../src/model/graphs.ts";
+import { NOTHING_SAVED } from "../../src/model/memory.ts";
 import { FULL, type TrainableSpec, trainablesOf } from "../../src/model/trainables.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { type Feeds, floats, ints } from "../../src/runtime/tensor.ts";
@@ -89,7 +90,7 @@ test("training_model of all weights", async () => {
 });
 
 test("training_model of all weights that computes its layers again, patches in two blocks", async () => {
-  const memory = { recomputes: true, tokenBlocks: 1, patchBlocks: 2 };
+  const memory = { ...NOTHING_SAVED, recomputes: "layers" as const, patchBlocks: 2 };
   const { graph } = trainingGraph(checkpoint, trainablesOf(checkpoint, FULL), memory);
   await checkPlacement(graph, await feedsOf(true));
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { resolve } from "node:path";
 import { test } from "node:test";
 import { type BatchesFor, difference, type Measured, measure, samplesOf } from "../../../bench/quant.ts";
+import { NOTHING_SAVED } from "../../../src/model/memory.ts";
 import type { QuantKind } from "../../../src/model/quantised/matrix.ts";
 import { scratchFolder } from "../../train/folders.ts";
 
@@ -48,7 +49,7 @@ test("int8 with layers computed again and attention in blocks: the same gradient
   const { dir, data } = MODELS["the golden model"] ?? { dir: "", data: null };
   const batches = await samplesOf(dir, data, 2);
   const options = { useDora: false, batches, roots };
-  const saving = { recomputes: true, tokenBlocks: 2, patchBlocks: 1 };
+  const saving = { ...NOTHING_SAVED, recomputes: "layers" as const, tokenBlocks: 2 };
   const [kept, saved] = [
     await measure(dir, "int8", options),
     await measure(dir, "int8", { ...options, memory: saving }),
