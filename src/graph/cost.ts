@@ -211,20 +211,24 @@ export interface WeightMemory {
   readonly copiedBytes: number;
 }
 
-/** The runtime converts a weight when the session opens and lets go of the file's; a table of which rows are taken stays. */
+/** The runtime converts or packs a weight when the session opens and lets go of the file's; a table of which rows are taken stays. */
 export function weightMemory(graph: Graph): WeightMemory {
   const uses = new Map(graph.weights.map(({ value }) => [value.name, new Set<string>()]));
   for (const { op, inputs } of graph.nodes) for (const { name } of inputs) uses.get(name)?.add(op);
   const isUsed = (name: string, by: (op: string) => boolean): boolean => [...(uses.get(name) ?? [])].some(by);
-  const mapped = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op !== "Cast"));
+  const packed = new Set(
+    graph.nodes
+      .filter(({ op }) => op === "QuantMatMul")
+      .flatMap((node) => (wantsPacking((node as NodeOf<"QuantMatMul">).attrs.form) ? [node.inputs[1]?.name] : [])),
+  );
   const copied = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op === "Cast"));
-  const packed = graph.nodes
-    .filter(({ op }) => op === "QuantMatMul")
-    .flatMap((node) => (wantsPacking((node as NodeOf<"QuantMatMul">).attrs.form) ? [node.inputs[1]?.name] : []));
+  const mapped = graph.weights.filter(
+    ({ value }) => isUsed(value.name, (op) => op !== "Cast") && !packed.has(value.name),
+  );
   return {
     mapped: new Map(mapped.map(({ value, byteLength }) => [value.name, byteLength])),
     copiedBytes:
       copied.reduce((sum, { value }) => sum + BYTES.float32 * lengthOf(sizeOf(value.shape), {}), 0) +
-      mapped.reduce((sum, { value, byteLength }) => sum + (packed.includes(value.name) ? byteLength : 0), 0),
+      graph.weights.reduce((sum, { value, byteLength }) => sum + (packed.has(value.name) ? byteLength : 0), 0),
   };
 }

@@ -10,6 +10,7 @@ import { storedMatMul } from "./storedMatMul.ts";
 import { webgpuLowerings } from "./webgpu.ts";
 import {
   type Attribute,
+  fromZero,
   int64s,
   type Lowering,
   type Lowerings,
@@ -57,15 +58,11 @@ const after: Lowering<"After"> = (w, { inputs: [{ shape }, ...others] }, [x = ""
     const row = w.value("Reshape", [x, int64s(w, [1])]);
     return w.node("Gather", [row, w.value("Reshape", [zero, w.constant([], [0], "int64")])], outputs);
   }
-  const target = w.once(`${shape.length} of ${zero}`, () =>
-    w.value("Add", [
-      zero,
-      int64s(
-        w,
-        shape.map(() => 0),
-      ),
-    ]),
+  const zeros = int64s(
+    w,
+    shape.map(() => 0),
   );
+  const target = w.once(`${shape.length} of ${zero}`, () => fromZero(w, zeros, zero, shape.length));
   w.node("Reshape", [x, target], outputs);
 };
 

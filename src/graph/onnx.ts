@@ -4,7 +4,7 @@ import { Message } from "../utils/protobuf.ts";
 import { factorOf, type Shape, symbolsOf } from "./dim.ts";
 import { type DType, type Graph, usedNodes, type Value } from "./graph.ts";
 import { lower } from "./lowering.ts";
-import { type Attribute, type Branch, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
+import { type Attribute, type Branch, fromZero, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
 
 const IR_VERSION = 10;
 const ONNX_OPSET = 21; // Gelu needs 20, and every runtime since 1.20 reads 21
@@ -89,6 +89,7 @@ class GraphWriter implements Writer {
   proto = new Message();
   nodes: Message[] = [];
   readonly #sources: ReadonlyMap<string, Source>;
+  readonly #isOrdered: boolean;
   #made = new Map<string, string>();
   #count = 0;
 
@@ -107,6 +108,7 @@ class GraphWriter implements Writer {
       });
     }
     this.#sources = sources;
+    this.#isOrdered = graph.isOrdered;
   }
 
   node(
@@ -150,6 +152,14 @@ class GraphWriter implements Writer {
       const length = this.value("Shape", [input], { start: axis, end: axis + 1 });
       return factor === 1 ? length : this.value("Div", [length, this.constant([factor], [1], "int64")]);
     });
+  }
+
+  late(data: readonly number[]): string {
+    const numbers = this.constant(data, [data.length], "int64");
+    const [symbol] = this.#sources.keys();
+    if (!this.#isOrdered || this.target !== "cpu" || symbol === undefined) return numbers;
+    const zero = this.once("zero", () => this.value("Mul", [this.symbol(symbol), this.constant([0], [1], "int64")]));
+    return this.once(`late ${data}`, () => fromZero(this, numbers, zero, data.length));
   }
 
   once(key: string, make: () => string): string {

@@ -43,7 +43,7 @@ export function reshapeTarget(
   const unknown = shape.filter((dim) => typeof dim !== "number").length;
   if (unknown > 1 || shape.includes(0)) return { target: fullShape(w, shape), attributes: { allowzero: 1 } };
   const left = shape.map((dim) => (typeof dim === "number" ? dim : -1));
-  return { target: int64s(w, left), attributes: {} };
+  return { target: w.late(left), attributes: {} };
 }
 
 export function reshaped(w: Writer, x: string, shape: Shape, output?: string): string {

@@ -35,6 +35,8 @@ export interface Writer {
   constant(data: readonly number[], shape: readonly number[], dtype: DType): string;
   /** The length of a symbolic dimension at run time, as int64 [1], read off an input that has it. */
   symbol(name: string): string;
+  /** Numbers as int64 that the runtime learns in a run, where it should not reckon with shapes beforehand (onnx.ts). */
+  late(data: readonly number[]): string;
   /** Computes once whatever `make` computes for this key. */
   once(key: string, make: () => string): string;
   /** A name that no value has. */
@@ -66,3 +68,10 @@ export type Lowering<O extends Op> = (
 export type Lowerings = { readonly [O in Op]: Lowering<O> };
 
 export const int64s = (w: Writer, data: readonly number[]): string => w.constant(data, [data.length], "int64");
+
+/**
+ * `length` numbers, cut from a zero that only a run knows to their end: all of them. How many there are the runtime cannot tell
+ * beforehand, as it could of a sum, so that it knows no more of a Reshape by them than that it is one.
+ */
+export const fromZero = (w: Writer, numbers: string, zero: string, length: number): string =>
+  w.value("Slice", [numbers, zero, int64s(w, [length])]);

@@ -17,6 +17,7 @@ export const openModelSession = (
     device,
     kept,
     weightsDir: weightsDir(checkpoint),
+    keepsGraph: graph.isOrdered,
     packWeights: graph.nodes.some(
       (node) => node.op === "QuantMatMul" && (answers(graph) || wantsPacking(node.attrs.form)),
     ),
