@@ -46,8 +46,8 @@ export async function randomCheckpoint(root: string, name: ShapeName): Promise<s
   mkdirSync(dir, { recursive: true });
   await writeJson(join(dir, "config.json"), configOf(SHAPES[name]));
   const shapes = [...parameterShapes(readArchitecture(dir))];
-  const tensors = shapes.map(([tensor, shape]) => {
-    const values = (): Uint16Array => (shape.length === 1 ? constant(tensor, shape) : noise(elementCount(shape)));
+  const tensors = shapes.map(([tensor, shape], i) => {
+    const values = (): Uint16Array => (shape.length === 1 ? constant(tensor, shape) : noise(elementCount(shape), i));
     return { name: tensor, shape, dtype: "BF16" as const, values };
   });
   await writeSafetensors(weights, tensors);
@@ -86,14 +86,19 @@ const constant = (tensor: string, shape: readonly number[]): Uint16Array =>
 
 const DEVIATION = 0.02;
 const POOL = 1_000_003; // prime, so that no two rows of a matrix are alike
+const STRIDE = 7919;
 let pool: Uint16Array | undefined;
 
-/** Normal numbers, the same few over and over. */
-function noise(count: number): Uint16Array {
+/** Normal numbers, the same few over and over, from another place on for each tensor: the runtime keeps equal weights once. */
+function noise(count: number, tensor: number): Uint16Array {
   pool ??= normalPool();
   const values = new Uint16Array(count);
-  for (let start = 0; start < count; start += POOL)
-    values.set(required(pool, "pool").subarray(0, Math.min(POOL, count - start)), start);
+  let from = (tensor * STRIDE) % POOL;
+  for (let start = 0; start < count; from = 0) {
+    const part = required(pool, "pool").subarray(from, from + count - start);
+    values.set(part, start);
+    start += part.length;
+  }
   return values;
 }
 

@@ -10,11 +10,13 @@ import { freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { z } from "zod";
+import { inBlocks } from "../src/app/preview/forecast.ts";
 import { measureMachine } from "../src/app/preview/machine.ts";
 import { costOf } from "../src/graph/cost.ts";
 import { plannedCheckpoint } from "../src/model/checkpoint.ts";
 import { trainingGraph } from "../src/model/graphs.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
+import { memorySettings } from "../src/model/memory.ts";
 import { trainablesOf } from "../src/model/trainables.ts";
 import { UserError } from "../src/utils/errors.ts";
 import { gridOf, imageTokenCount } from "../src/vision/patches.ts";
@@ -120,12 +122,13 @@ while kill -0 $child 2>/dev/null; do
 done
 wait $child`;
 
-/** The rate of matrix products at these sizes, and the operations of one micro-batch. */
+/** The rate of matrix products at these sizes, and the operations of one micro-batch that computes nothing twice nor, in blocks, above the diagonal. */
 async function ratesOf(dir: string, { tokens, image_tokens, answer_tokens }: z.infer<typeof Step>) {
   const checkpoint = plannedCheckpoint(dir);
   const settings = { r: 4, alpha: 32, dropout: 0, targetModules: [...LLM_PROJECTIONS] };
-  const { graph } = trainingGraph(checkpoint, trainablesOf(checkpoint, { kind: "lora", settings }));
-  const cost = costOf(graph)({ B: 1, T: tokens, N: answer_tokens, M: image_tokens, S: 0 });
+  const memory = memorySettings(checkpoint.architecture, { rows: 1, tokensPerRow: tokens, patches: 0 }, false);
+  const { graph } = trainingGraph(checkpoint, trainablesOf(checkpoint, { kind: "lora", settings }), memory);
+  const cost = costOf(graph)(inBlocks({ B: 1, T: tokens, N: answer_tokens, M: image_tokens }, memory.tokenBlocks));
   const { matrixFlops: rate } = await measureMachine(checkpoint.architecture.text, tokens);
   return { rate, flops: cost.matrixFlops + cost.batchedFlops };
 }

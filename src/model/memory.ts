@@ -22,10 +22,13 @@ export const NOTHING_SAVED: MemorySettings = {
   patchBlocks: 1,
 };
 
-/** Bytes of scores above which attention is cut into blocks. */
-const BLOCK_BYTES = 2 ** 25;
-const MOST_TOKEN_BLOCKS = 8; // sessions with more take long to open, and by then the feed-forward layer holds more
-const MOST_PATCH_BLOCKS = 4;
+/** Bytes of scores up to which attention is left whole. */
+const WHOLE_BYTES = 2 ** 25;
+/** Else it is cut until the scores of a block have no more than this, or into so many blocks: all keys behind a block are left out. */
+const TOKEN_BLOCKS = { bytes: 2 ** 22, most: 8 };
+/** And further where blocks are still so large that memory counts. */
+const LARGE_TOKEN_BLOCKS = { bytes: 2 ** 27, most: 32 };
+const PATCH_BLOCKS = { bytes: 2 ** 25, most: 4 };
 /** Bytes of what passes over memory leave behind, above which it is computed again. */
 const PASS_BYTES = 2 ** 28;
 /** Bytes of all layers' mixtures up to which they are kept. */
@@ -50,14 +53,16 @@ export function memorySettings(
   return {
     recomputes: checkpointsGradients ? "layers" : isLarge ? "passes" : "nothing",
     keepsMixtures: checkpointsGradients && 4 * tokens * text.layers * mixed <= MIXTURE_BYTES,
-    tokenBlocks: blockCount(rows * text.heads * tokensPerRow ** 2, MOST_TOKEN_BLOCKS),
-    patchBlocks: blockCount(vision.heads * patches ** 2, MOST_PATCH_BLOCKS),
+    tokenBlocks: blockCount(text.heads * rows * tokensPerRow ** 2, TOKEN_BLOCKS, LARGE_TOKEN_BLOCKS),
+    patchBlocks: blockCount(vision.heads * patches ** 2, PATCH_BLOCKS),
   };
 }
 
 /** One where the scores are few, else a power of two. */
-function blockCount(scores: number, most: number): number {
-  let count = 1;
-  while ((4 * scores) / count > BLOCK_BYTES && count < most) count *= 2;
-  return count;
+function blockCount(scores: number, ...limits: readonly { readonly bytes: number; readonly most: number }[]): number {
+  const counts = limits.map(({ bytes, most }) => {
+    const wanted = 2 ** Math.ceil(Math.log2((4 * scores) / bytes));
+    return Math.min(wanted, most);
+  });
+  return 4 * scores <= WHOLE_BYTES ? 1 : Math.max(...counts);
 }

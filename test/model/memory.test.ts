@@ -21,16 +21,29 @@ const LONG = 8192;
 const settingsFor = (heads: number, tokensPerRow: number, rows = 1): MemorySettings =>
   memorySettings({ ...architecture, text: { ...architecture.text, heads } }, { rows, tokensPerRow, patches: 0 }, true);
 
-test("short rows stay whole, long ones are cut until 32 MiB of scores are left, or into 8 blocks", () => {
+test("short rows stay whole; long ones are cut until 4 MiB of scores are left or into 8 blocks, and further where 128 MiB would be left", () => {
   assert.deepEqual(memorySettings(architecture, { rows: 8, tokensPerRow: 300, patches: 200 }, false), NOTHING_SAVED);
   const blocks = (heads: number, length: number, rows?: number) => settingsFor(heads, length, rows).tokenBlocks;
-  assert.deepEqual([blocks(16, 724), blocks(16, 725), blocks(16, 1103), blocks(16, 4096)], [1, 2, 4, 8]);
-  assert.deepEqual([blocks(16, 1103, 2), blocks(32, 8192)], [8, 8]);
+  assert.deepEqual([blocks(16, 724), blocks(16, 725), blocks(8, 1103), blocks(16, 1103, 2)], [1, 8, 8, 8]);
+  assert.deepEqual([blocks(16, 4096), blocks(32, 4096), blocks(32, 8192)], [8, 16, 32]);
   const { heads } = architecture.vision;
   const patches = (count: number) =>
     memorySettings(architecture, { rows: 1, tokensPerRow: 10, patches: count }, false).patchBlocks;
   const most = Math.floor(Math.sqrt(2 ** 23 / heads));
   assert.deepEqual([patches(most), patches(most + 1), patches(10 * most)], [1, 2, 4]);
+});
+
+test("what passes over memory leave behind is kept while it is small, what attention makes while it is beside layers computed again", () => {
+  const chosen = (tokensPerRow: number, checkpoints: boolean) =>
+    memorySettings(architecture, { rows: 1, tokensPerRow, patches: 0 }, checkpoints);
+  const { text } = architecture;
+  const mixed = text.heads * text.headDim;
+  const passes = 2 * text.intermediateSize + 2 * text.hiddenSize + mixed + 2 * text.kvHeads * text.headDim;
+  const most = Math.floor(2 ** 28 / (4 * text.layers * passes));
+  assert.deepEqual([chosen(most, false).recomputes, chosen(most + 1, false).recomputes], ["nothing", "passes"]);
+  const held = Math.floor(2 ** 29 / (4 * text.layers * mixed));
+  assert.deepEqual([chosen(held, true).keepsMixtures, chosen(held + 1, true).keepsMixtures], [true, false]);
+  assert.deepEqual([chosen(9, true).recomputes, chosen(held, false).keepsMixtures], ["layers", false]);
 });
 
 /** The most elements of a value in a graph. */

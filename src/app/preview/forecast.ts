@@ -202,7 +202,7 @@ function costedOf(graph: Graph, machine: Machine, { tokenBlocks }: MemorySetting
 }
 
 /** A row of T tokens is filled up to blocks of Q. */
-function inBlocks(lengths: Lengths, blocks: number): Lengths {
+export function inBlocks(lengths: Lengths, blocks: number): Lengths {
   const Q = Math.ceil((lengths.T ?? 0) / blocks);
   return { ...lengths, T: Q * blocks, Q };
 }
