@@ -24,10 +24,10 @@ export const NOTHING_SAVED: MemorySettings = {
 
 /** Bytes of scores up to which attention is left whole. */
 const WHOLE_BYTES = 2 ** 25;
-/** Else it is cut until the scores of a block have no more than this, or into so many blocks: all keys behind a block are left out. */
-const TOKEN_BLOCKS = { bytes: 2 ** 22, most: 8 };
+/** Else it is cut until the scores of a block have no more than this, for the keys behind a block are left out; but a graph of many blocks opens slowly. */
+const SMALL_BLOCKS = { bytes: 2 ** 22, most: 8, mostOfAllLayers: 128 };
 /** And further where blocks are still so large that memory counts. */
-const LARGE_TOKEN_BLOCKS = { bytes: 2 ** 27, most: 32 };
+const LARGE_BLOCKS = { bytes: 2 ** 28, most: 16 };
 const PATCH_BLOCKS = { bytes: 2 ** 25, most: 4 };
 /** Bytes of what passes over memory leave behind, above which it is computed again. */
 const PASS_BYTES = 2 ** 28;
@@ -53,13 +53,24 @@ export function memorySettings(
   return {
     recomputes: checkpointsGradients ? "layers" : isLarge ? "passes" : "nothing",
     keepsMixtures: checkpointsGradients && 4 * tokens * text.layers * mixed <= MIXTURE_BYTES,
-    tokenBlocks: blockCount(text.heads * rows * tokensPerRow ** 2, TOKEN_BLOCKS, LARGE_TOKEN_BLOCKS),
+    tokenBlocks: blockCount(text.heads * rows * tokensPerRow ** 2, smallBlocks(text.layers), LARGE_BLOCKS),
     patchBlocks: blockCount(vision.heads * patches ** 2, PATCH_BLOCKS),
   };
 }
 
+interface BlockLimit {
+  readonly bytes: number;
+  /** A power of two. */
+  readonly most: number;
+}
+
+function smallBlocks(layers: number): BlockLimit {
+  const { bytes, most, mostOfAllLayers } = SMALL_BLOCKS;
+  return { bytes, most: Math.min(most, 2 ** Math.floor(Math.log2(Math.max(1, mostOfAllLayers / layers)))) };
+}
+
 /** One where the scores are few, else a power of two. */
-function blockCount(scores: number, ...limits: readonly { readonly bytes: number; readonly most: number }[]): number {
+function blockCount(scores: number, ...limits: readonly BlockLimit[]): number {
   const counts = limits.map(({ bytes, most }) => {
     const wanted = 2 ** Math.ceil(Math.log2((4 * scores) / bytes));
     return Math.min(wanted, most);

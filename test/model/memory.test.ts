@@ -21,11 +21,22 @@ const LONG = 8192;
 const settingsFor = (heads: number, tokensPerRow: number, rows = 1): MemorySettings =>
   memorySettings({ ...architecture, text: { ...architecture.text, heads } }, { rows, tokensPerRow, patches: 0 }, true);
 
-test("short rows stay whole; long ones are cut until 4 MiB of scores are left or into 8 blocks, and further where 128 MiB would be left", () => {
+test("short rows stay whole; long ones are cut until 4 MiB of scores are left, or into blocks that open fast; further where 256 MiB would be left", () => {
   assert.deepEqual(memorySettings(architecture, { rows: 8, tokensPerRow: 300, patches: 200 }, false), NOTHING_SAVED);
-  const blocks = (heads: number, length: number, rows?: number) => settingsFor(heads, length, rows).tokenBlocks;
-  assert.deepEqual([blocks(16, 724), blocks(16, 725), blocks(8, 1103), blocks(16, 1103, 2)], [1, 8, 8, 8]);
-  assert.deepEqual([blocks(16, 4096), blocks(32, 4096), blocks(32, 8192)], [8, 16, 32]);
+  const blocks = (heads: number, layers: number, length: number, rows = 1) =>
+    memorySettings(
+      { ...architecture, text: { ...architecture.text, heads, layers } },
+      { rows, tokensPerRow: length, patches: 0 },
+      true,
+    ).tokenBlocks;
+  assert.deepEqual(
+    [blocks(16, 8, 724), blocks(16, 8, 725), blocks(16, 28, 1103), blocks(16, 28, 1103, 2)],
+    [1, 8, 4, 4],
+  );
+  assert.deepEqual(
+    [blocks(16, 28, 4096), blocks(32, 36, 2048), blocks(32, 36, 4096), blocks(32, 36, 8192)],
+    [4, 2, 8, 16],
+  );
   const { heads } = architecture.vision;
   const patches = (count: number) =>
     memorySettings(architecture, { rows: 1, tokensPerRow: 10, patches: count }, false).patchBlocks;
