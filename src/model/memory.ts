@@ -25,7 +25,7 @@ export const NOTHING_SAVED: MemorySettings = {
 /** Bytes of scores up to which attention is left whole. */
 const WHOLE_BYTES = 2 ** 25;
 /** Else it is cut until the scores of a block have no more than this, for the keys behind a block are left out; but a graph of many blocks opens slowly. */
-const SMALL_BLOCKS = { bytes: 2 ** 22, most: 8, mostOfAllLayers: 128 };
+const SMALL_BLOCKS = { bytes: 2 ** 22, most: 8, mostOfAllLayers: 144 };
 /** And further where blocks are still so large that memory counts. */
 const LARGE_BLOCKS = { bytes: 2 ** 28, most: 16 };
 const PATCH_BLOCKS = { bytes: 2 ** 25, most: 4 };

@@ -34,8 +34,8 @@ test("short rows stay whole; long ones are cut until 4 MiB of scores are left, o
     [1, 8, 4, 4],
   );
   assert.deepEqual(
-    [blocks(16, 28, 4096), blocks(32, 36, 2048), blocks(32, 36, 4096), blocks(32, 36, 8192)],
-    [4, 2, 8, 16],
+    [blocks(16, 28, 4096), blocks(32, 36, 1103), blocks(32, 36, 4096), blocks(32, 36, 8192)],
+    [4, 4, 8, 16],
   );
   const { heads } = architecture.vision;
   const patches = (count: number) =>
