@@ -57,6 +57,7 @@ class Walk {
   readonly #reached: ReadonlySet<Value>;
   readonly #recall: Recall;
   readonly #isOrdered: boolean;
+  readonly #stand = (value: Value): Value => this.#recall.value(value);
   /** Of gradients so far that are one product and nothing else. */
   readonly #products = new Map<Value, NodeOf<"MatMul">>();
 
@@ -64,7 +65,7 @@ class Walk {
     this.#reached = reached;
     this.#isOrdered = graph.isOrdered;
     this.#recall = new Recall(graph);
-    this.#ops = builderOf(graph, (value) => this.#recall.value(value));
+    this.#ops = builderOf(graph, this.#stand);
   }
 
   start(loss: Value): void {
@@ -98,7 +99,7 @@ class Walk {
     if (!grad || !rule.inputs.some((input) => this.#reached.has(input))) return;
     this.#recall.after(grad);
     this.#ops.graph.within("grad", () => {
-      this.#accumulate(rule.inputs, rule.gradient(this.#ops, grad));
+      this.#accumulate(rule.inputs, rule.gradient(grad, this.#stand));
     });
   }
 

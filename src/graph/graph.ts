@@ -1,6 +1,5 @@
 /** The graph: named values and the nodes that make them, in the order in which they run. */
 import { InternalError } from "../utils/errors.ts";
-import type { Builder } from "./builder.ts";
 import type { Shape } from "./dim.ts";
 import type { AttrsOf, InputsOf, Op } from "./ops.ts";
 import { inferOutputs } from "./shapes.ts";
@@ -20,8 +19,11 @@ export type Node = { [O in Op]: NodeOf<O> }[Op];
 export interface Rule {
   readonly inputs: readonly Value[];
   readonly output: Value;
-  /** @returns the gradient of each input */
-  gradient(ops: Builder, grad: Value): readonly Value[];
+  /**
+   * @param stand what to read in place of a value: it may have been forgotten (`builderOf` takes this)
+   * @returns the gradient of each input
+   */
+  gradient(grad: Value, stand: (value: Value) => Value): readonly Value[];
 }
 
 /** Numbers that belong to the graph itself. */

@@ -2,7 +2,7 @@
  * Attention in blocks of queries: no more than the scores of one block are in memory at once, and a causal model leaves out
  * the keys behind a block. Of the scores nothing is kept: the gradient computes those of each block anew, from last to first.
  */
-import type { Builder } from "../graph/builder.ts";
+import { type Builder, builderOf } from "../graph/builder.ts";
 import { type Dim, divDims, mulDims } from "../graph/dim.ts";
 import type { Value } from "../graph/graph.ts";
 import { required } from "../utils/errors.ts";
@@ -56,7 +56,7 @@ export function blockedAttention(ops: Builder, of: BlockedAttention): Value {
     return {
       inputs: [q, k, v],
       output,
-      gradient: (ops, grad) => gradient(ops, of, { output, grad }),
+      gradient: (grad, stand) => gradient(builderOf(ops.graph, stand), of, { output, grad }),
     };
   });
 }
