@@ -10,8 +10,8 @@ import { freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { z } from "zod";
-import { inBlocks } from "../src/app/preview/forecast.ts";
 import { measureMachine } from "../src/app/preview/machine.ts";
+import { filledLengths } from "../src/engine/rowPadding.ts";
 import { costOf } from "../src/graph/cost.ts";
 import { plannedCheckpoint } from "../src/model/checkpoint.ts";
 import { trainingGraph } from "../src/model/graphs.ts";
@@ -128,7 +128,7 @@ async function ratesOf(dir: string, { tokens, image_tokens, answer_tokens }: z.i
   const settings = { r: 4, alpha: 32, dropout: 0, targetModules: [...LLM_PROJECTIONS] };
   const memory = memorySettings(checkpoint.architecture, { rows: 1, tokensPerRow: tokens, patches: 0 }, false);
   const { graph } = trainingGraph(checkpoint, trainablesOf(checkpoint, { kind: "lora", settings }), memory);
-  const cost = costOf(graph)(inBlocks({ B: 1, T: tokens, N: answer_tokens, M: image_tokens }, memory.tokenBlocks));
+  const cost = costOf(graph)(filledLengths({ B: 1, T: tokens, N: answer_tokens, M: image_tokens }, memory.tokenBlocks));
   const { matrixFlops: rate } = await measureMachine(checkpoint.architecture.text, tokens);
   return { rate, flops: cost.matrixFlops + cost.batchedFlops };
 }

@@ -7,7 +7,8 @@ import { readDevices } from "../src/config/devices.ts";
 import { CPU, type Device } from "../src/runtime/device.ts";
 import { required, UserError } from "../src/utils/errors.ts";
 import { readGolden } from "./parity/golden.ts";
-import { compareGradients, compareOutputs, compareTraces, prepare, type Results } from "./parity/subjects.ts";
+import { compareGradients, compareOutputs, prepare, type Results } from "./parity/subjects.ts";
+import { compareTraces } from "./parity/traces.ts";
 
 export async function parity(dir: string, device: Device = CPU): Promise<Results> {
   const prepared = await prepare(readGolden(dir), device);

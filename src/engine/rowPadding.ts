@@ -1,5 +1,6 @@
 /** Rows filled up with tokens that no other sees: attention in blocks wants blocks of one length. */
 import { IGNORE } from "../collator.ts";
+import type { Lengths } from "../graph/cost.ts";
 import type { TokenArrays } from "../model/feeds.ts";
 
 /** @returns the same rows, their length a multiple of `multiple` */
@@ -22,4 +23,10 @@ export function filledUp<B extends TokenArrays & { readonly labels: Int32Array }
     segmentIds: rows(batch.segmentIds, -1),
     imageRows: batch.imageRows.map((at) => Math.floor(at / length) * filled + (at % length)),
   };
+}
+
+/** What a graph for `blocks` blocks then sees: T tokens of blocks of Q. */
+export function filledLengths(lengths: Lengths, blocks: number): Lengths {
+  const Q = Math.ceil((lengths.T ?? 0) / blocks);
+  return { ...lengths, T: Q * blocks, Q };
 }

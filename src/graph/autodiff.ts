@@ -38,10 +38,9 @@ function fixedValues({ weights, constants, nodes }: Graph): Set<Value> {
  * @throws InternalError when the loss does not depend on a target: an unused parameter is a mistake upstream
  */
 export function differentiate({ graph }: Builder, loss: Value, targets: readonly Value[]): readonly Value[] {
-  const steps = [...graph.steps];
   const walk = new Walk(graph, reachedFrom(targets, graph.nodes));
-  walk.start(loss);
-  for (const step of steps.reverse()) walk.back(step);
+  walk.grads.set(loss, graph.constant([1], []));
+  for (const step of graph.steps.toReversed()) walk.back(step);
   return targets.map((target) => {
     const grad = walk.grads.get(target);
     if (!grad) throw new InternalError(`the loss does not depend on ${target.name}`);
@@ -66,10 +65,6 @@ class Walk {
     this.#isOrdered = graph.isOrdered;
     this.#recall = new Recall(graph);
     this.#ops = builderOf(graph, this.#stand);
-  }
-
-  start(loss: Value): void {
-    this.grads.set(loss, this.#ops.scalar(1));
   }
 
   back(step: Node | Rule): void {

@@ -58,11 +58,8 @@ const after: Lowering<"After"> = (w, { inputs: [{ shape }, ...others] }, [x = ""
     const row = w.value("Reshape", [x, int64s(w, [1])]);
     return w.node("Gather", [row, w.value("Reshape", [zero, w.constant([], [0], "int64")])], outputs);
   }
-  const zeros = int64s(
-    w,
-    shape.map(() => 0),
-  );
-  const target = w.once(`${shape.length} of ${zero}`, () => fromZero(w, zeros, zero, shape.length));
+  const zeros = shape.map(() => 0);
+  const target = w.once(`${shape.length} of ${zero}`, () => fromZero(w, zeros, zero));
   w.node("Reshape", [x, target], outputs);
 };
 

@@ -4,7 +4,7 @@ import { Message } from "../utils/protobuf.ts";
 import { factorOf, type Shape, symbolsOf } from "./dim.ts";
 import { type DType, type Graph, usedNodes, type Value } from "./graph.ts";
 import { lower } from "./lowering.ts";
-import { type Attribute, type Branch, fromZero, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
+import { type Attribute, type Branch, fromZero, int64s, ONNX_DTYPES, type Target, type Writer } from "./writer.ts";
 
 const IR_VERSION = 10;
 const ONNX_OPSET = 21; // Gelu needs 20, and every runtime since 1.20 reads 21
@@ -89,7 +89,7 @@ class GraphWriter implements Writer {
   proto = new Message();
   nodes: Message[] = [];
   readonly #sources: ReadonlyMap<string, Source>;
-  readonly #isOrdered: boolean;
+  readonly isOrdered: boolean;
   #made = new Map<string, string>();
   #count = 0;
 
@@ -108,7 +108,7 @@ class GraphWriter implements Writer {
       });
     }
     this.#sources = sources;
-    this.#isOrdered = graph.isOrdered;
+    this.isOrdered = graph.isOrdered;
   }
 
   node(
@@ -155,11 +155,10 @@ class GraphWriter implements Writer {
   }
 
   late(data: readonly number[]): string {
-    const numbers = this.constant(data, [data.length], "int64");
     const [symbol] = this.#sources.keys();
-    if (!this.#isOrdered || this.target !== "cpu" || symbol === undefined) return numbers;
-    const zero = this.once("zero", () => this.value("Mul", [this.symbol(symbol), this.constant([0], [1], "int64")]));
-    return this.once(`late ${data}`, () => fromZero(this, numbers, zero, data.length));
+    if (!this.isOrdered || this.target !== "cpu" || symbol === undefined) return int64s(this, data);
+    const zero = this.once("zero", () => this.value("Mul", [this.symbol(symbol), int64s(this, [0])]));
+    return this.once(`late ${data}`, () => fromZero(this, data, zero));
   }
 
   once(key: string, make: () => string): string {
@@ -208,7 +207,7 @@ function outputNames(graph: Graph): Map<Value, string> {
 export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
   const writer = new GraphWriter(graph, target);
   const info = (name: string, dtype: DType, shape: Shape): Message => {
-    const isTold = !graph.isOrdered || shape.every((dim) => typeof dim === "number");
+    const isTold = !writer.isOrdered || shape.every((dim) => typeof dim === "number");
     return valueInfo(name, dtypeFor(target, dtype), isTold ? shape : null);
   };
   const renamed = outputNames(graph);
@@ -235,7 +234,7 @@ export function encodeOnnx(graph: Graph, target: Target = "cpu"): Uint8Array {
     if (nameOf(value) !== name) writer.node("Identity", [nameOf(value)], [name]);
     proto.message(12, info(name, value.dtype, value.shape));
   }
-  for (const node of graph.isOrdered ? writer.nodes.toReversed() : writer.nodes) proto.message(1, node);
+  for (const node of writer.isOrdered ? writer.nodes.toReversed() : writer.nodes) proto.message(1, node);
   const opset = (domain: string, version: number): Message => new Message().string(1, domain).int(2, version);
   return new Message()
     .int(1, IR_VERSION)

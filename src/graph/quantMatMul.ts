@@ -1,7 +1,8 @@
 /**
- * Products with frozen weights in few bits. By rows: each row of x is rotated, divided by its largest number and rounded to 8
- * bits, so that the whole product is one of whole numbers (on CPUs with VNNI over three times as fast as in float32), read
- * from the mapped file. CPUs without VNNI add pairs of products in 16 bits, which holds them only if x has 7. By blocks: MatMulNBits, whose fast kernels round x block by block and keep packed weights in memory.
+ * Products with frozen weights in few bits, which sessions pack into memory. By rows: each row of x is rotated, divided by its
+ * largest number and rounded to 8 bits, so that the whole product is one of whole numbers (on CPUs with VNNI over three times
+ * as fast as in float32). CPUs without VNNI add pairs of products in 16 bits, which holds them only if x has 7. By blocks:
+ * MatMulNBits, whose fast kernels round x block by block.
  */
 import type { Dim } from "./dim.ts";
 import type { QuantForm } from "./ops.ts";

@@ -70,8 +70,8 @@ export type Lowerings = { readonly [O in Op]: Lowering<O> };
 export const int64s = (w: Writer, data: readonly number[]): string => w.constant(data, [data.length], "int64");
 
 /**
- * `length` numbers, cut from a zero that only a run knows to their end: all of them. How many there are the runtime cannot tell
+ * Numbers cut from a zero that only a run knows to their end: all of them. How many there are the runtime cannot tell
  * beforehand, as it could of a sum, so that it knows no more of a Reshape by them than that it is one.
  */
-export const fromZero = (w: Writer, numbers: string, zero: string, length: number): string =>
-  w.value("Slice", [numbers, zero, int64s(w, [length])]);
+export const fromZero = (w: Writer, data: readonly number[], zero: string): string =>
+  w.value("Slice", [int64s(w, data), zero, int64s(w, [data.length])]);

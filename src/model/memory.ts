@@ -71,9 +71,7 @@ function smallBlocks(layers: number): BlockLimit {
 
 /** One where the scores are few, else a power of two. */
 function blockCount(scores: number, ...limits: readonly BlockLimit[]): number {
-  const counts = limits.map(({ bytes, most }) => {
-    const wanted = 2 ** Math.ceil(Math.log2((4 * scores) / bytes));
-    return Math.min(wanted, most);
-  });
-  return 4 * scores <= WHOLE_BYTES ? 1 : Math.max(...counts);
+  const all = 4 * scores;
+  if (all <= WHOLE_BYTES) return 1;
+  return Math.max(...limits.map(({ bytes, most }) => Math.min(most, 2 ** Math.ceil(Math.log2(all / bytes)))));
 }

@@ -18,17 +18,16 @@ const lora = trainablesOf(tiny, {
   settings: { r: 4, alpha: 8, dropout: 0, targetModules: [...LLM_PROJECTIONS] },
 });
 const LONG = 8192;
-const settingsFor = (heads: number, tokensPerRow: number, rows = 1): MemorySettings =>
-  memorySettings({ ...architecture, text: { ...architecture.text, heads } }, { rows, tokensPerRow, patches: 0 }, true);
+const settingsFor = (heads: number, layers: number, tokensPerRow: number, rows = 1): MemorySettings =>
+  memorySettings(
+    { ...architecture, text: { ...architecture.text, heads, layers } },
+    { rows, tokensPerRow, patches: 0 },
+    true,
+  );
 
 test("short rows stay whole; long ones are cut until 4 MiB of scores are left, or into blocks that open fast; further where 256 MiB would be left", () => {
   assert.deepEqual(memorySettings(architecture, { rows: 8, tokensPerRow: 300, patches: 200 }, false), NOTHING_SAVED);
-  const blocks = (heads: number, layers: number, length: number, rows = 1) =>
-    memorySettings(
-      { ...architecture, text: { ...architecture.text, heads, layers } },
-      { rows, tokensPerRow: length, patches: 0 },
-      true,
-    ).tokenBlocks;
+  const blocks = (...of: Parameters<typeof settingsFor>): number => settingsFor(...of).tokenBlocks;
   assert.deepEqual(
     [blocks(16, 8, 724), blocks(16, 8, 725), blocks(16, 28, 1103), blocks(16, 28, 1103, 2)],
     [1, 8, 4, 4],
@@ -66,7 +65,7 @@ function largestValue(graph: Graph, lengths: Readonly<Record<string, number>>): 
 
 test("no graph for 8192 tokens holds the scores of all heads", () => {
   const { heads } = architecture.text;
-  const { tokenBlocks } = settingsFor(heads, LONG);
+  const { tokenBlocks } = settingsFor(heads, architecture.text.layers, LONG);
   const lengths = { B: 1, T: LONG, Q: LONG / tokenBlocks, M: 12, N: 5 };
   const whole = trainingGraph(tiny, lora).graph;
   assert.equal(largestValue(whole, lengths), heads * LONG ** 2);

@@ -3,6 +3,7 @@
  * that it will open, time from what the machine was seen to do. docs/planning.md compares it with measurements.
  */
 import { DEFAULT_FEATURE_BYTES, MAX_PATCHES_A_RUN } from "../../engine/pictures.ts";
+import { filledLengths } from "../../engine/rowPadding.ts";
 import { type Cost, costOf, type Lengths, peakBytes, weightMemory } from "../../graph/cost.ts";
 import type { Graph } from "../../graph/graph.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
@@ -191,7 +192,7 @@ const chunked = <T>(items: readonly T[], size: number): T[][] =>
 
 function costedOf(graph: Graph, machine: Machine, { tokenBlocks }: MemorySettings): Costed {
   const whole = costOf(graph);
-  const cost = (lengths: Lengths): Cost => whole(inBlocks(lengths, tokenBlocks));
+  const cost = (lengths: Lengths): Cost => whole(filledLengths(lengths, tokenBlocks));
   const arithmetic = ({ matrixFlops, batchedFlops, wholeFlops }: Cost): number =>
     matrixFlops + batchedFlops + wholeFlops;
   return {
@@ -199,12 +200,6 @@ function costedOf(graph: Graph, machine: Machine, { tokenBlocks }: MemorySetting
     seconds: (lengths) => secondsOf(cost(lengths), graph.nodes.length, machine),
     flops: (lengths) => arithmetic(cost(lengths)),
   };
-}
-
-/** A row of T tokens is filled up to blocks of Q. */
-export function inBlocks(lengths: Lengths, blocks: number): Lengths {
-  const Q = Math.ceil((lengths.T ?? 0) / blocks);
-  return { ...lengths, T: Q * blocks, Q };
 }
 
 function microBatchOf(rows: readonly (readonly SampleFacts[])[]): MicroBatch {
@@ -301,5 +296,5 @@ function largestPeak(graph: Graph, batches: readonly MicroBatch[], blocks = 1): 
     ({ M = 0 }) => M,
   ];
   const candidates = new Set(sizes.map((size) => batches.toSorted((a, b) => size(b.lengths) - size(a.lengths))[0]));
-  return most([...candidates], (batch) => (batch ? peakBytes(graph, inBlocks(batch.lengths, blocks)) : 0));
+  return most([...candidates], (batch) => (batch ? peakBytes(graph, filledLengths(batch.lengths, blocks)) : 0));
 }
