@@ -62,11 +62,18 @@ export function builderOf(graph: Graph, stand?: (value: Value) => Value) {
       one("Gemm", [a, b, c], { transA, transB, alpha }),
     storedMatMul: (x: Value, weight: Value, { bias = null as Value | null, transposed = true } = {}) =>
       one("StoredMatMul", bias ? [x, weight, bias] : [x, weight], { transposed }),
-    /** @param backward W^T, for the gradient; null where none is wanted */
-    quantMatMul: (x: Value, matrix: QuantMatrix, out: number, backward: QuantMatrix | null = null) => {
-      const { values, scales, zeroPoints, form } = matrix;
+    /**
+     * @param out columns of the product
+     * @param backward W^T, for the gradient; without it a matrix by rows is read the other way, and others have none
+     */
+    quantMatMul: (
+      x: Value,
+      { values, scales, zeroPoints, form }: QuantMatrix,
+      out: number,
+      { backward = null as QuantMatrix | null, transposed = true } = {},
+    ) => {
       const inputs = [x, values, scales] as const;
-      return one("QuantMatMul", zeroPoints ? [...inputs, zeroPoints] : inputs, { form, out, backward });
+      return one("QuantMatMul", zeroPoints ? [...inputs, zeroPoints] : inputs, { form, out, transposed, backward });
     },
     reduceSum: reduce("ReduceSum"),
     reduceMean: reduce("ReduceMean"),

@@ -92,8 +92,12 @@ const isOfWholeNumbers = (node: Node): node is NodeOf<"QuantMatMul"> =>
 /** Passes over a factor until it is rounded, once for all products that read it, and over a product, which is scaled. */
 const ROUNDING_PASSES = { factor: 6, product: 2 };
 
-function addRounding(moved: Polynomial, { inputs: [x], outputs }: NodeOf<"QuantMatMul">, rounded: Set<string>): void {
-  if (!rounded.has(x.name)) moved.add(sizeOf(x.shape), ROUNDING_PASSES.factor * BYTES.float32);
+function addRounding(
+  moved: Polynomial,
+  { inputs: [x], outputs, attrs }: NodeOf<"QuantMatMul">,
+  rounded: Set<string>,
+): void {
+  if (!rounded.has(x.name) || !attrs.transposed) moved.add(sizeOf(x.shape), ROUNDING_PASSES.factor * BYTES.float32);
   rounded.add(x.name);
   moved.add(sizeOf(outputs[0]?.shape ?? []), ROUNDING_PASSES.product * BYTES.float32);
 }
@@ -108,8 +112,9 @@ function addBytes(moved: Polynomial, node: Node, value: Value): void {
   moved.add(sizeOf(shape ?? []), passes * BYTES[value.dtype]);
 }
 
-/** Bytes of the float32 copy that a product of a weight stored in less makes and forgets; of large ones, of a part. */
+/** Bytes of the copy that a product of a weight makes and forgets: in float32 where it is stored in less (of large ones, a part), or turned. */
 function convertedBytes(node: Node): number {
+  if (node.op === "QuantMatMul") return node.attrs.transposed ? 0 : lengthOf(sizeOf(node.inputs[1].shape), {});
   if (node.op !== "StoredMatMul" || node.inputs[1].dtype === "float32") return 0;
   return BYTES.float32 * lengthOf(sizeOf(node.inputs[1].shape), {});
 }

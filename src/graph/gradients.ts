@@ -208,10 +208,18 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
     if (needs[1]) throw new InternalError(`gradient of StoredMatMul: ${weight.name} is not frozen`);
     return [needs[0] ? ops.storedMatMul(grad, weight, { transposed: !transposed }) : null, null, grad];
   },
-  QuantMatMul: (ops, grad, { inputs: [x, values], attrs: { backward } }, needs) => {
-    if (needs[1] || needs[2] || !backward)
-      throw new InternalError(`gradient of QuantMatMul: ${values.name} is not frozen, or has no transposed copy`);
-    return [needs[0] ? ops.quantMatMul(grad, backward, Number(x.shape[1])) : null, null, null, null];
+  QuantMatMul: (ops, grad, { inputs: [x, values, scales], attrs: { form, transposed, backward } }, needs) => {
+    if (needs[1] || needs[2] || !transposed || (!backward && form.kind === "blocks"))
+      throw new InternalError(
+        `gradient of QuantMatMul: ${values.name} is not frozen, or is in blocks without a transpose`,
+      );
+    if (!needs[0]) return [null, null, null, null];
+    const inner = Number(x.shape[1]);
+    const straight = { values, scales, zeroPoints: null, form };
+    const dx = backward
+      ? ops.quantMatMul(grad, backward, inner)
+      : ops.quantMatMul(grad, straight, inner, { transposed: false });
+    return [dx, null, null, null];
   },
   ReduceSum: (ops, grad, { inputs: [x], attrs: { axes } }) => [ops.expand(withKeptAxes(ops, grad, x, axes), x.shape)],
   ReduceMean: (ops, grad, { inputs: [x], attrs: { axes } }) => {

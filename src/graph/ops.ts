@@ -8,14 +8,15 @@ type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };
 /**
  * How a matrix [out, in] is kept in few bits.
  * rows: values int8 [in, out], scales [out], of the matrix times R (rotation.ts) in blocks along `in`. The other factor is
- * rounded to `inputBits` bits, row by row.
+ * rounded to `inputBits` bits, row by row. `isPacked`: the session may hold the values as its kernel likes them best, for none
+ * but products x W^T read them.
  * blocks: values uint8 [out, in/block, block*bits/8], two of 4 bits in a byte, low half first; scales [out, in/block]; zero
  * points [out, in/block*bits/8], packed alike: what means 0 in each block. The other factor is rounded to 8 bits, block by
  * block, where `roundsInput` says so.
  */
 export type InputBits = 7 | 8;
 export type QuantForm =
-  | { readonly kind: "rows"; readonly rotation: number; readonly inputBits: InputBits }
+  | { readonly kind: "rows"; readonly rotation: number; readonly inputBits: InputBits; readonly isPacked: boolean }
   | { readonly kind: "blocks"; readonly bits: 4 | 8; readonly block: number; readonly roundsInput: boolean };
 
 /** A matrix in few bits. */
@@ -74,13 +75,19 @@ export interface Ops {
     attrs: { readonly transposed: boolean };
   };
   /**
-   * x W^T for a frozen W [out, in] kept in few bits, x being a matrix. `backward` is W^T, for the gradient.
+   * x W^T for a frozen W [out, in] kept in few bits, x being a matrix; or, where it is kept by rows, x W (transposed: false).
+   * `backward` is W^T with scales of its own, for the gradient, if there is one.
    */
   QuantMatMul: {
     inputs:
       | readonly [x: Value, values: Value, scales: Value]
       | readonly [x: Value, values: Value, scales: Value, zeroPoints: Value];
-    attrs: { readonly form: QuantForm; readonly out: number; readonly backward: QuantMatrix | null };
+    attrs: {
+      readonly form: QuantForm;
+      readonly out: number;
+      readonly transposed: boolean;
+      readonly backward: QuantMatrix | null;
+    };
   };
   ReduceSum: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };
   ReduceMean: { inputs: readonly [x: Value]; attrs: { readonly axes: readonly number[]; readonly keepdims: boolean } };

@@ -21,20 +21,12 @@ function signs(n: number): Float32Array {
   return Float32Array.from({ length: n }, () => (random.uniform() < 0.5 ? -1 : 1));
 }
 
-/** The rotation of `values` in place, in blocks of n that lie `stride` apart from element to element, starting at each of `starts`. */
+/** The rotation in blocks of n. */
 export class Rotation {
   readonly #signs: Float32Array;
 
   constructor(readonly n: number) {
     this.#signs = signs(n);
-  }
-
-  /** Rotates each row of `rows` [n, width] with the others: along the first axis. */
-  columns(rows: Float32Array, width: number): void {
-    for (let i = 0; i < this.n; i++) scaleRange(rows, i * width, width, (this.#signs[i] as number) / Math.sqrt(this.n));
-    for (let half = 1; half < this.n; half *= 2)
-      for (let i = 0; i < this.n; i += 2 * half)
-        for (let j = i; j < i + half; j++) butterfly(rows, j * width, (j + half) * width, width);
   }
 
   /** Rotates `row` [k * n] in blocks of n. */
@@ -63,19 +55,5 @@ export class Rotation {
       this.row(rows.subarray(i * n, (i + 1) * n));
     }
     return rows;
-  }
-}
-
-function scaleRange(values: Float32Array, start: number, count: number, factor: number): void {
-  for (let i = start; i < start + count; i++) values[i] = (values[i] as number) * factor;
-}
-
-/** a, b -> a + b, a - b for `count` elements from each start. */
-function butterfly(values: Float32Array, a: number, b: number, count: number): void {
-  for (let i = 0; i < count; i++) {
-    const left = values[a + i] as number;
-    const right = values[b + i] as number;
-    values[a + i] = left + right;
-    values[b + i] = left - right;
   }
 }

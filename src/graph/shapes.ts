@@ -78,13 +78,14 @@ function storedMatMul(
   return [{ dtype: x.dtype, shape: [rows as Dim, columns as Dim] }];
 }
 
-function quantMatMul(inputs: InputsOf<"QuantMatMul">, { form, out }: AttrsOf<"QuantMatMul">): Inferred[] {
+function quantMatMul(inputs: InputsOf<"QuantMatMul">, { form, out, transposed }: AttrsOf<"QuantMatMul">): Inferred[] {
   const [x, , scales] = inputs;
   const [rows, inner] = x.shape;
-  const expected = quantShapes(form, out, Number(inner));
+  const expected = transposed ? quantShapes(form, out, Number(inner)) : quantShapes(form, Number(inner), out);
   const stored = inputs.slice(1);
   const fits =
     x.shape.length === 2 &&
+    (transposed || form.kind === "rows") &&
     stored.length === expected.length &&
     stored.every(({ shape }, i) => sameShape(shape, expected[i] ?? [])) &&
     isOneDtype([x, scales]);

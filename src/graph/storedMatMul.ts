@@ -3,20 +3,23 @@
  * converted for each product anew. The runtime would convert it once and keep the copy, or convert all weights before the
  * first product, which both take the memory that this saves; so every conversion is made to depend on the other factor.
  */
-import { type Attribute, int64s, type Lowering, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
+import {
+  type Attribute,
+  int64s,
+  knownAfter,
+  type Lowering,
+  MICROSOFT,
+  ONNX_DTYPES,
+  type Writer,
+  zerosAfter,
+} from "./writer.ts";
 
 /** Weights above this number of elements (an embedding used as head, say) are converted in parts: 128 MiB in float32. */
 export const MOST_AT_ONCE = 2 ** 25;
 
-/** int64 [2] of zeros that is known only when x is. */
-const zerosAfter = (w: Writer, x: string): string =>
-  w.once(`zeros after ${x}`, () => w.value("Mul", [w.value("Shape", [x]), int64s(w, [0])]));
-
 const toFloat32 = (w: Writer, x: string): string => w.value("Cast", [x], { to: ONNX_DTYPES.float32 });
 
-/** The weight in float32, converted when x is known: a Reshape by zeros keeps the shape and copies nothing. */
-const converted = (w: Writer, weight: string, x: string): string =>
-  toFloat32(w, w.value("Reshape", [weight, zerosAfter(w, x)]));
+const converted = (w: Writer, weight: string, x: string): string => toFloat32(w, knownAfter(w, weight, x));
 
 function convertedRows(w: Writer, weight: string, x: string, [start, end]: readonly [number, number]): string {
   const zeros = zerosAfter(w, x);

@@ -75,3 +75,11 @@ export const int64s = (w: Writer, data: readonly number[]): string => w.constant
  */
 export const fromZero = (w: Writer, data: readonly number[], zero: string): string =>
   w.value("Slice", [int64s(w, data), zero, int64s(w, [data.length])]);
+
+/** int64 [2] of zeros that are known only when the matrix x is. */
+export const zerosAfter = (w: Writer, x: string): string =>
+  w.once(`zeros after ${x}`, () => w.value("Mul", [w.value("Shape", [x]), int64s(w, [0])]));
+
+/** A weight that is a matrix, for the runtime known only when x is: a Reshape by zeros keeps the shape and copies nothing. */
+export const knownAfter = (w: Writer, weight: string, x: string): string =>
+  w.value("Reshape", [weight, zerosAfter(w, x)]);

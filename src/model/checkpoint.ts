@@ -26,7 +26,7 @@ export interface QuantisedWeights {
   readonly kind: QuantKind;
   readonly inputBits: InputBits;
   readonly weights: ReadonlyMap<string, QuantisedEntry>;
-  /** Transposed, for gradients; absent where nothing is differentiated. */
+  /** Transposed, for gradients, of those that need it; none where nothing is differentiated. */
   readonly transposed: ReadonlyMap<string, QuantisedEntry>;
 }
 

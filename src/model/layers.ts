@@ -137,7 +137,8 @@ export class LayerBuilder {
     const isFrozen = !this.#trainables.full.has(weight);
     const quantised = isFrozen ? this.#quantised(weight) : null;
     if (quantised) {
-      const product = ops.quantMatMul(x, quantised.matrix, quantised.out, quantised.backward);
+      const { matrix, out, backward } = quantised;
+      const product = ops.quantMatMul(x, matrix, out, { backward });
       return added ? ops.add(product, added) : product;
     }
     if (isFrozen) return ops.storedMatMul(x, this.#stored(entry, shape ?? entry.shape), { bias: added });
@@ -221,17 +222,25 @@ export class LayerBuilder {
     return value;
   }
 
-  /** The weight [out, in] in few bits, and in a graph that is differentiated its transpose; null where it is not kept so. */
+  /** The weight [out, in] in few bits, and in a graph that is differentiated its transpose, if it needs one; null where it is not kept so. */
   #quantised(name: string): { matrix: QuantMatrix; backward: QuantMatrix | null; out: number } | null {
     const { quantised, tensors } = this.#checkpoint;
     const entry = quantised?.weights.get(name);
     if (!quantised || !entry || (name === headWeight(this.architecture) && this.mode !== "answer")) return null;
     const [out = 0, columns = 0] = required(tensors.get(name), name).shape;
     const { kind, inputBits } = quantised;
-    const matrix = this.#fewBits(entry, formOf(kind, columns, inputBits), name);
+    const form = formOf(kind, columns, { inputBits, isPacked: this.#packs(name) });
     const transposed = this.mode === "train" ? quantised.transposed.get(name) : undefined;
-    const backward = transposed ? this.#fewBits(transposed, formOf(kind, out, inputBits), `${name}.transposed`) : null;
-    return { matrix, backward, out };
+    return {
+      matrix: this.#fewBits(entry, form, name),
+      backward: transposed ? this.#fewBits(transposed, form, `${name}.transposed`) : null,
+      out,
+    };
+  }
+
+  /** What the backward pass reads too stays as it is in its file; so do graphs of losses that run beside it, to share it. */
+  #packs(name: string): boolean {
+    return this.mode === "answer" || (this.mode === "infer" && isVision(name) && !trainsVision(this.#trainables));
   }
 
   #fewBits({ values, scales, zeroPoints }: QuantisedEntry, form: QuantForm, name: string): QuantMatrix {

@@ -40,7 +40,7 @@ test("weights in few bits: whole numbers apart, what rounds a factor once, packe
     values: weight(`${name}.values`, "int8", [64, 32], 2048),
     scales: weight(`${name}.scales`, "float32", [32], 128),
     zeroPoints: null,
-    form: { kind: "rows", rotation: 64, inputBits: 8 } as const,
+    form: { kind: "rows", rotation: 64, inputBits: 8, isPacked: true } as const,
   });
   const blocks = {
     values: weight("b.values", "uint8", [16, 2, 16], 512),

@@ -2,9 +2,12 @@
 import type { InputBits, QuantForm } from "../../graph/ops.ts";
 import { Rotation, rotationBlock } from "../../graph/rotation.ts";
 import { quantShapes } from "../../graph/shapes.ts";
+import { InternalError } from "../../utils/errors.ts";
 
 export const KINDS = ["int8", "int4"] as const;
 export type QuantKind = (typeof KINDS)[number];
+
+type Blocks = Extract<QuantForm, { kind: "blocks" }>;
 
 /** W [rows, columns] as [out, in]; `read` gives rows [start, end) in float32, in an array that may be written over. */
 export interface MatrixSource {
@@ -26,24 +29,31 @@ const BLOCK = { int8: 16, int4: 32 } as const;
 const SHORT_ROW = 512;
 
 /** The form of a matrix [out, in]. What is stored does not depend on the other factor's bits. */
-export function formOf(kind: QuantKind, columns: number, inputBits: InputBits = 8): QuantForm {
+export function formOf(
+  kind: QuantKind,
+  columns: number,
+  { inputBits = 8, isPacked = true }: { readonly inputBits?: InputBits; readonly isPacked?: boolean } = {},
+): QuantForm {
   if (kind === "int4") return { kind: "blocks", bits: 4, block: BLOCK.int4, roundsInput: true };
   if (columns < SHORT_ROW) return { kind: "blocks", bits: 8, block: BLOCK.int8, roundsInput: false };
-  return { kind: "rows", rotation: rotationBlock(columns), inputBits };
+  return { kind: "rows", rotation: rotationBlock(columns), inputBits, isPacked };
 }
 
+/** Rows are read both ways; of blocks, which have their scales along `in`, gradients need the transpose in blocks of its own. */
+export const needsTranspose = (form: QuantForm): form is Blocks => form.kind === "blocks";
+
 /** What is stored of a matrix [out, in]. */
-export function storedShapes(kind: QuantKind, out: number, columns: number) {
-  const form = formOf(kind, columns);
+export function storedShapes(form: QuantForm, out: number, columns: number) {
   const [values = [], scales = [], zeroPoints = null] = quantShapes(form, out, columns);
   return { dtype: form.kind === "rows" ? ("I8" as const) : ("U8" as const), values, scales, zeroPoints };
 }
 
 /** W itself, or its transpose, in few bits. */
 export function quantise(source: MatrixSource, kind: QuantKind, isTransposed: boolean): QuantisedArrays {
-  const form = formOf(kind, isTransposed ? source.rows : source.columns);
-  if (form.kind === "rows") return isTransposed ? rowsTransposed(source) : rowsStraight(source);
-  return isTransposed ? blocksTransposed(source, form) : blocksStraight(source, form);
+  const form = formOf(kind, source.columns);
+  if (!isTransposed) return needsTranspose(form) ? blocksStraight(source, form) : inRows(source);
+  if (!needsTranspose(form)) throw new InternalError(`${kind}: rows of ${source.columns} have no transpose`);
+  return blocksTransposed(source, form);
 }
 
 const ROWS_AT_ONCE = 256; // a multiple of every rotation block and of both blocks
@@ -59,7 +69,7 @@ const LARGEST_INT8 = 127;
 const inverse = (scale: number): number => (scale > 0 ? 1 / scale : 0);
 
 /** Rows rotated, each with a scale of its own; values [in, out]. */
-function rowsStraight(source: MatrixSource): QuantisedArrays {
+function inRows(source: MatrixSource): QuantisedArrays {
   const { rows, columns } = source;
   const block = rotationBlock(columns);
   const rotation = block > 1 ? new Rotation(block) : null;
@@ -99,45 +109,6 @@ function round(numbers: Float32Array, factor: number, to: Int8Array): void {
 function turn(from: Int8Array, at: number, stride: number, to: Int8Array): void {
   for (let r = 0; r < to.length; r++) to[r] = from[r * stride + at] as number;
 }
-
-/** The transpose [in, out] as a matrix whose rows are W's columns: rotated along `out`, a scale for each column; values [out, in]. */
-function rowsTransposed(source: MatrixSource): QuantisedArrays {
-  const { rows, columns } = source;
-  const block = rotationBlock(rows);
-  const rotation = block > 1 ? new Rotation(block) : null;
-  const rotate = (w: Float32Array): void => {
-    for (let at = 0; rotation && at < w.length; at += block * columns)
-      rotation.columns(w.subarray(at, at + block * columns), columns);
-  };
-  const scales = new Float32Array(columns);
-  for (const { count, w } of chunksOf(source)) {
-    rotate(w);
-    for (let r = 0; r < count; r++) raise(scales, w.subarray(r * columns, (r + 1) * columns));
-  }
-  for (let c = 0; c < columns; c++) scales[c] = (scales[c] as number) / LARGEST_INT8;
-  const factors = scales.map(inverse);
-  const values = new Int8Array(rows * columns);
-  for (const { start, count, w } of chunksOf(source)) {
-    rotate(w);
-    for (let r = 0; r < count; r++)
-      roundEach(w.subarray(r * columns, (r + 1) * columns), factors, values.subarray((start + r) * columns));
-  }
-  return { values, scales, zeroPoints: null };
-}
-
-/** Each to the size of the number at its place, where that is larger. */
-function raise(most: Float32Array, numbers: Float32Array): void {
-  for (let i = 0; i < numbers.length; i++) {
-    const size = Math.abs(numbers[i] as number);
-    if (size > (most[i] as number)) most[i] = size;
-  }
-}
-
-function roundEach(numbers: Float32Array, factors: Float32Array, to: Int8Array): void {
-  for (let i = 0; i < numbers.length; i++) to[i] = Math.round((numbers[i] as number) * (factors[i] as number));
-}
-
-type Blocks = Extract<QuantForm, { kind: "blocks" }>;
 
 /** Numbers in blocks while they are written. */
 class BlockWriter {

@@ -3,13 +3,13 @@ import { join } from "node:path";
 import { required } from "../../utils/errors.ts";
 import { byteLengthOf, type TensorDtype, type TensorEntry } from "../../utils/safetensors.ts";
 import type { Checkpoint } from "../checkpoint.ts";
-import { type QuantKind, storedShapes } from "./matrix.ts";
-import { PARTS, type QuantisedEntry, type QuantPart, quantisedNames } from "./store.ts";
+import type { QuantKind } from "./matrix.ts";
+import { isTransposed, PARTS, type QuantisedEntry, type QuantPart, quantisedNames, storedOf } from "./store.ts";
 
 export function plannedQuantised(checkpoint: Checkpoint, kind: QuantKind): Checkpoint {
   const of = (suffix: "" | ".transposed"): ReadonlyMap<string, QuantisedEntry> =>
     new Map(
-      PARTS.filter((part) => part.endsWith(".transposed") === (suffix !== "")).flatMap((part) =>
+      PARTS.filter((part) => isTransposed(part) === (suffix !== "")).flatMap((part) =>
         entriesOf(checkpoint, kind, part),
       ),
     );
@@ -17,10 +17,8 @@ export function plannedQuantised(checkpoint: Checkpoint, kind: QuantKind): Check
 }
 
 function entriesOf(checkpoint: Checkpoint, kind: QuantKind, part: QuantPart): [string, QuantisedEntry][] {
-  return quantisedNames(checkpoint, part).map((name) => {
-    const { shape } = required(checkpoint.tensors.get(name), name);
-    const [rows = 0, columns = 0] = part.endsWith(".transposed") ? shape.toReversed() : shape;
-    const stored = storedShapes(kind, rows, columns);
+  return quantisedNames(checkpoint, kind, part).map((name) => {
+    const stored = storedOf(required(checkpoint.tensors.get(name), name), kind, part);
     const entry = (dtype: TensorDtype, shape: readonly number[]): TensorEntry => {
       const byteLength = byteLengthOf({ name, dtype, shape });
       return { name, dtype, shape, file: join(checkpoint.dir, `${kind}.${part}`), offset: 0, byteLength };

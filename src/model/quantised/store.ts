@@ -4,14 +4,14 @@
  * user's cache.
  */
 import type { InputBits } from "../../graph/ops.ts";
-import { UserError } from "../../utils/errors.ts";
+import { required, UserError } from "../../utils/errors.ts";
 import { readHeader, type TensorEntry } from "../../utils/safetensors.ts";
 import type { Architecture } from "../architecture.ts";
 import { headWeight, isVision, linearModules } from "../parameters.ts";
 import { contentKey } from "./contentKey.ts";
 import { exactInputBits } from "./inputBits.ts";
 import { cacheRoots, findWhole, makeOnce } from "./keptFile.ts";
-import { type QuantKind, storedShapes } from "./matrix.ts";
+import { formOf, needsTranspose, type QuantKind, storedShapes } from "./matrix.ts";
 import { writeInParallel } from "./writeFile.ts";
 
 /** What of a checkpoint is quantised. */
@@ -22,7 +22,7 @@ export interface Weights {
 }
 
 /** Raised whenever the same weights would give other bytes. */
-const VERSION = 4;
+const VERSION = 5;
 
 /**
  * The layers of the text and the vision tower, what their gradients need, and the head for answers. In training the head
@@ -51,14 +51,25 @@ export interface QuantiseOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Names of the weight matrices that are kept in few bits, by part. */
-export function quantisedNames({ architecture }: Pick<Weights, "architecture">, part: QuantPart): readonly string[] {
+/** Names of the weight matrices that are kept in few bits, by part; transposed, of those alone that cannot be read both ways. */
+export function quantisedNames(
+  { architecture, tensors }: Pick<Weights, "architecture" | "tensors">,
+  kind: QuantKind,
+  part: QuantPart,
+): readonly string[] {
   if (part === "head") return [headWeight(architecture)];
   const isOfVision = part.startsWith("vision");
-  return linearModules(architecture).flatMap(({ name }) =>
+  const names = linearModules(architecture).flatMap(({ name }) =>
     name !== "lm_head" && isVision(name) === isOfVision ? [`${name}.weight`] : [],
   );
+  if (!isTransposed(part)) return names;
+  return names.filter((name) => {
+    const [, columns = 0] = required(tensors.get(name), name).shape;
+    return needsTranspose(formOf(kind, columns));
+  });
 }
+
+export const isTransposed = (part: QuantPart): boolean => part.endsWith(".transposed");
 
 /**
  * Finds the files of these parts whole, or makes them.
@@ -69,6 +80,7 @@ export async function quantisedFiles(weights: Weights, options: QuantiseOptions)
   const key = await contentKey(weights.tensors, roots);
   const files: Partial<Record<QuantPart, string>> = {};
   for (const part of parts) {
+    if (quantisedNames(weights, kind, part).length === 0) continue;
     const name = `${key}/${kind}-v${VERSION}.${part}.safetensors`;
     files[part] =
       (await findWhole(roots, name, onNote)) ??
@@ -86,12 +98,16 @@ export async function quantisedFiles(weights: Weights, options: QuantiseOptions)
 
 /** Matrices to be kept, with the shapes of what is written for them. */
 function matricesOf(weights: Weights, kind: QuantKind, part: QuantPart) {
-  const isTransposed = part.endsWith(".transposed");
-  return quantisedNames(weights, part).map((name) => {
-    const entry = weights.tensors.get(name) as TensorEntry;
-    const [rows = 0, columns = 0] = isTransposed ? entry.shape.toReversed() : entry.shape;
-    return { entry, kind, isTransposed, stored: storedShapes(kind, rows, columns) };
+  return quantisedNames(weights, kind, part).map((name) => {
+    const entry = required(weights.tensors.get(name), name);
+    return { entry, kind, isTransposed: isTransposed(part), stored: storedOf(entry, kind, part) };
   });
+}
+
+/** Shapes of what is stored of a weight [out, in] in a part. */
+export function storedOf({ shape: [rows = 0, columns = 0] }: TensorEntry, kind: QuantKind, part: QuantPart) {
+  const form = formOf(kind, columns);
+  return isTransposed(part) ? storedShapes(form, columns, rows) : storedShapes(form, rows, columns);
 }
 
 /** A matrix in few bits, where it lies. */
@@ -108,7 +124,7 @@ export function openQuantised(
 ): ReadonlyMap<string, QuantisedEntry> {
   const entries = new Map<string, QuantisedEntry>();
   for (const part of PARTS) {
-    const file = part.endsWith(".transposed") === (suffix !== "") ? files[part] : undefined;
+    const file = isTransposed(part) === (suffix !== "") ? files[part] : undefined;
     if (file === undefined) continue;
     const { tensors } = readHeader(file);
     for (const [name, values] of tensors) {

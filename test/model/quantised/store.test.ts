@@ -61,7 +61,7 @@ test("every matrix of every part is in its file, as `quantise` makes it, from fl
     for (const suffix of ["", ".transposed"] as const) {
       const entries = openQuantised({ files }, suffix);
       const names = PARTS.filter((part) => part.endsWith(".transposed") === (suffix !== "")).flatMap((part) =>
-        quantisedNames(of, part),
+        quantisedNames(of, "int8", part),
       );
       assert.deepEqual([...entries.keys()].sort(), [...names].sort());
       for (const name of names) {
