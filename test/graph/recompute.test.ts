@@ -13,6 +13,7 @@ import { ShapeError } from "../../src/graph/shapes.ts";
 import { CPU } from "../../src/runtime/device.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { type Feeds, floats } from "../../src/runtime/tensor.ts";
+import { readModel } from "./protobuf.ts";
 
 const LAYERS = 6;
 const WIDTH = 16;
@@ -122,4 +123,38 @@ test("a value of known lengths is nothing to wait for: the runtime would not wai
   const [x, fixed] = [graph.input("x", "float32", ["T"]), graph.input("y", "float32", [2])];
   assert.throws(() => ops.after(x, [fixed]), ShapeError);
   assert.throws(() => ops.after(x, []), /values of lengths that only a run knows/);
+});
+
+test("what several rules recall is computed again once", () => {
+  const graph = new Graph("shared");
+  const ops = builderOf(graph);
+  const [x, w] = [graph.input("x", "float32", ["T", WIDTH]), graph.input("w", "float32", [WIDTH, WIDTH])];
+  const y = graph.keep(
+    graph.forgetting(() => {
+      const t = ops.tanh(ops.matMul(x, w));
+      return ops.mul(ops.mul(t, ops.sqrt(t)), ops.exp(t));
+    }),
+  );
+  differentiate(ops, ops.reduceSum(y, [0, 1]), [w]);
+  const count = (op: string): number => graph.nodes.filter((node) => node.op === op).length;
+  assert.deepEqual(["Tanh", "Sqrt", "Exp"].map(count), [2, 2, 2]);
+});
+
+test("an ordered graph tells the CPU no shapes, by which it would look for buffers node by node", () => {
+  const told = (wrap: (graph: Graph, build: () => Value) => Value): number => {
+    const graph = new Graph("reshaped");
+    const ops = builderOf(graph);
+    const x = graph.input("x", "float32", ["T", WIDTH]);
+    const y = wrap(graph, () => ops.exp(ops.reshape(x, ["T", WIDTH / 2, 2])));
+    const [grad = y] = differentiate(ops, ops.reduceSum(y, [0, 1, 2]), [x]);
+    graph.output("grad", grad);
+    const { nodes, initializers } = readModel(encodeOnnx(graph));
+    const constants = new Set(initializers.map(({ name }) => name));
+    return nodes.filter(({ op, inputs }) => op === "Reshape" && constants.has(inputs[1] ?? "")).length;
+  };
+  assert.ok(told((_, build) => build()) > 0);
+  assert.equal(
+    told((graph, build) => graph.keep(graph.forgetting(build))),
+    0,
+  );
 });

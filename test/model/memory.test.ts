@@ -95,3 +95,27 @@ test("a tower that trains holds a quarter of the scores of its patches", () => {
   assert.equal(largest(NOTHING_SAVED), heads * 4000 ** 2);
   assert.equal(largest({ ...NOTHING_SAVED, recomputes: "layers", patchBlocks: 4 }), Math.max(heads / 4, 1) * 4000 ** 2);
 });
+
+test("each way to save memory saves some, and the backward pass reads nothing of what was to be forgotten", () => {
+  const lengths = { B: 1, T: 512, Q: 128, M: 12, N: 5 };
+  const inBlocks: MemorySettings = { ...NOTHING_SAVED, tokenBlocks: 4 };
+  const built = (memory: MemorySettings) => {
+    const { graph } = trainingGraph(tiny, lora, memory);
+    const backward = graph.nodes.filter(({ outputs }) => outputs[0]?.name.startsWith("grad/"));
+    const read = backward.flatMap(({ inputs }) => inputs.filter((input) => graph.forgotten.has(input)));
+    assert.deepEqual(
+      read.map(({ name }) => name),
+      [],
+    );
+    return { peak: peakBytes(graph, lengths), flops: costOf(graph)(lengths).batchedFlops };
+  };
+  const kept = built(inBlocks);
+  const passes = built({ ...inBlocks, recomputes: "passes" });
+  const layers = built({ ...inBlocks, recomputes: "layers" });
+  const mixtures = built({ ...inBlocks, recomputes: "layers", keepsMixtures: true });
+  assert.ok(kept.peak > 1.2 * passes.peak && passes.peak > 1.2 * layers.peak, "peaks");
+  assert.ok(layers.peak < mixtures.peak && mixtures.peak < passes.peak, "mixtures take some of it");
+  assert.equal(kept.flops, passes.flops);
+  assert.ok(layers.flops > kept.flops, "layers are computed again");
+  assert.equal(mixtures.flops, kept.flops, "but not their mixtures");
+});
