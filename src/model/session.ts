@@ -17,7 +17,7 @@ export const openModelSession = (
     device,
     kept,
     weightsDir: weightsDir(checkpoint),
-    keepsGraph: graph.isOrdered,
+    keepsGraph: graph.isOrdered && device.kind === "cpu", // what the CPU would make of it, it is already
     packWeights: graph.nodes.some(
       (node) => node.op === "QuantMatMul" && (answers(graph) || wantsPacking(node.attrs.form)),
     ),
