@@ -5,7 +5,7 @@ const KINDS = ["int8", "int4"] as const;
 const TOLD = {
   group: "Model and files",
   default: null,
-  why: "hold the frozen linear layers in 8 or 4 bits (docs/quantisation.md)",
+  why: "hold the frozen linear layers in few bits: int8 to train, int4 to answer in least memory (docs/quantisation.md)",
 } as const;
 
 export const baseQuant = choice({ ...TOLD, of: KINDS, defaultText: "weights as stored" });

@@ -1,8 +1,8 @@
 /**
- * Products with frozen weights in few bits, which sessions pack into memory. By rows: each row of x is rotated, divided by its
- * largest number and rounded to 8 bits, so that the whole product is one of whole numbers (on CPUs with VNNI over three times
- * as fast as in float32). CPUs without VNNI add pairs of products in 16 bits, which holds them only if x has 7. By blocks:
- * MatMulNBits, whose fast kernels round x block by block.
+ * Products with frozen weights in few bits. By rows: each row of x is rotated, divided by its largest number and rounded to
+ * 8 bits, so that the whole product is one of whole numbers (on CPUs with VNNI over three times as fast as in float32). CPUs
+ * without VNNI add pairs of products in 16 bits, which holds them only if x has 7. By blocks: MatMulNBits, whose fast kernels
+ * round x block by block.
  */
 import type { Dim } from "./dim.ts";
 import type { InputBits, QuantForm } from "./ops.ts";
@@ -77,12 +77,13 @@ function rotatedRows(w: Writer, { name, shape: [, columns] }: Matrix, rotation: 
 
 /** x R, or x R^T, for each block of a row: [rows * blocks, rotation]. */
 function rotatedBlocks(w: Writer, x: string, rotation: number, isBack: boolean): string {
-  const matrix = w.once(`rotation ${rotation} ${isBack}`, () => {
-    const { n, values } = { n: rotation, values: [...new Rotation(rotation).matrix()] };
-    const turned = (i: number): number => values[(i % n) * n + Math.floor(i / n)] ?? Number.NaN;
-    return w.constant(isBack ? values.map((_, i) => turned(i)) : values, [n, n], "float32");
-  });
-  return w.value("MatMul", [w.value("Reshape", [x, w.late([-1, rotation])]), matrix]);
+  const matrix = w.once(`rotation ${rotation}`, () =>
+    w.constant([...new Rotation(rotation).matrix()], [rotation, rotation], "float32"),
+  );
+  const blocks = w.value("Reshape", [x, w.late([-1, rotation])]);
+  return isBack
+    ? w.value("FusedMatMul", [blocks, matrix], { transB: 1 }, MICROSOFT)
+    : w.value("MatMul", [blocks, matrix]);
 }
 
 const one = (w: Writer): string => w.constant([1], [], "float32");
@@ -109,6 +110,7 @@ function roundedRows(w: Writer, { name: x, shape: [rows] }: Matrix, inputBits: I
   });
   return { rounded, scale: w.once(`column ${scale}`, () => w.value("Unsqueeze", [scale, int64s(w, [1])])), zeroPoint };
 }
+
 /**
  * Whether a session should pack constant weights. By rows products are a tenth faster so, and the file is let go; blocks
  * would be turned to float32 in every run.
