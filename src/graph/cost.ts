@@ -221,14 +221,14 @@ export function weightMemory(graph: Graph): WeightMemory {
   const uses = new Map(graph.weights.map(({ value }) => [value.name, new Set<string>()]));
   for (const { op, inputs } of graph.nodes) for (const { name } of inputs) uses.get(name)?.add(op);
   const isUsed = (name: string, by: (op: string) => boolean): boolean => [...(uses.get(name) ?? [])].some(by);
-  const packed = new Set(
-    graph.nodes
-      .filter(({ op }) => op === "QuantMatMul")
-      .flatMap((node) => (wantsPacking((node as NodeOf<"QuantMatMul">).attrs.form) ? [node.inputs[1]?.name] : [])),
-  );
+  const products = graph.nodes.filter((node): node is NodeOf<"QuantMatMul"> => node.op === "QuantMatMul");
+  const valuesOf = (isMeant: (node: NodeOf<"QuantMatMul">) => boolean): ReadonlySet<string> =>
+    new Set(products.filter(isMeant).map(({ inputs: [, { name }] }) => name));
+  const packed = valuesOf(({ attrs }) => attrs.transposed && wantsPacking(attrs.form));
+  const turned = valuesOf(({ attrs }) => !attrs.transposed);
   const copied = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op === "Cast"));
   const mapped = graph.weights.filter(
-    ({ value }) => isUsed(value.name, (op) => op !== "Cast") && !packed.has(value.name),
+    ({ value: { name } }) => isUsed(name, (op) => op !== "Cast") && (turned.has(name) || !packed.has(name)),
   );
   return {
     mapped: new Map(mapped.map(({ value, byteLength }) => [value.name, byteLength])),

@@ -8,8 +8,7 @@ type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };
 /**
  * How a matrix [out, in] is kept in few bits.
  * rows: values int8 [in, out], scales [out], of the matrix times R (rotation.ts) in blocks along `in`. The other factor is
- * rounded to `inputBits` bits, row by row. `isPacked`: the session may hold the values as its kernel likes them best, for none
- * but products x W^T read them.
+ * rounded to `inputBits` bits, row by row. `isPacked`: the session holds a copy of the values as the kernel of x W^T likes best.
  * blocks: values uint8 [out, in/block, block*bits/8], two of 4 bits in a byte, low half first; scales [out, in/block]; zero
  * points [out, in/block*bits/8], packed alike: what means 0 in each block. The other factor is rounded to 8 bits, block by
  * block, where `roundsInput` says so.

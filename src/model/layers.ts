@@ -137,8 +137,7 @@ export class LayerBuilder {
     const isFrozen = !this.#trainables.full.has(weight);
     const quantised = isFrozen ? this.#quantised(weight) : null;
     if (quantised) {
-      const { matrix, out, backward } = quantised;
-      const product = ops.quantMatMul(x, matrix, out, { backward });
+      const product = ops.quantMatMul(x, quantised.matrix, quantised.out, quantised);
       return added ? ops.add(product, added) : product;
     }
     if (isFrozen) return ops.storedMatMul(x, this.#stored(entry, shape ?? entry.shape), { bias: added });
@@ -238,9 +237,10 @@ export class LayerBuilder {
     };
   }
 
-  /** What the backward pass reads too stays as it is in its file; so do graphs of losses that run beside it, to share it. */
+  /** Not where losses alone are computed beside training: they share the file that the backward pass reads. */
   #packs(name: string): boolean {
-    return this.mode === "answer" || (this.mode === "infer" && isVision(name) && !trainsVision(this.#trainables));
+    if (this.mode === "infer") return isVision(name) && !trainsVision(this.#trainables);
+    return this.mode === "answer" || this.memory.packsWeights;
   }
 
   #fewBits({ values, scales, zeroPoints }: QuantisedEntry, form: QuantForm, name: string): QuantMatrix {

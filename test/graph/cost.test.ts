@@ -1,6 +1,7 @@
 // What a graph costs, against figures worked out by hand: no outside reference counts these graphs.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { differentiate } from "../../src/graph/autodiff.ts";
 import { builderOf } from "../../src/graph/builder.ts";
 import { costOf, peakBytes, weightMemory } from "../../src/graph/cost.ts";
 import { Graph } from "../../src/graph/graph.ts";
@@ -59,6 +60,31 @@ test("weights in few bits: whole numbers apart, what rounds a factor once, packe
   });
   const { mapped, copiedBytes } = weightMemory(graph);
   assert.deepEqual([mapped.size, copiedBytes], [4, 2048 + 2048 + 512]);
+});
+
+test("values that the gradient reads too stay mapped beside their packed copy; turning them is paid for", () => {
+  const graph = new Graph("both ways");
+  const ops = builderOf(graph);
+  const weight = (name: string, dtype: "int8" | "float32", shape: readonly number[], byteLength: number) =>
+    graph.weight({ name, dtype, shape, location: "w", offset: 0, byteLength });
+  const x = graph.input("x", "float32", ["T", 64]);
+  const form = { kind: "rows", rotation: 64, inputBits: 8, isPacked: true } as const;
+  const [values, scales] = [weight("values", "int8", [64, 32], 2048), weight("scales", "float32", [32], 128)];
+  const y = ops.quantMatMul(x, { values, scales, zeroPoints: null, form }, 32);
+  const [dx = y] = differentiate(ops, ops.reduceSum(y, [0, 1]), [x]);
+  graph.output("dx", dx);
+  assert.deepEqual(weightMemory(graph), {
+    mapped: new Map([
+      ["values", 2048],
+      ["scales", 128],
+    ]),
+    copiedBytes: 2048,
+  });
+  const gradientAlone = costOf(graph)({ T: 10 });
+  assert.equal(gradientAlone.wholeFlops, 2 * 10 * 64 * 32);
+  assert.ok(gradientAlone.movedBytes >= 3 * 2048 + 128, "read, and written and read again");
+  graph.output("y", y);
+  assert.equal(costOf(graph)({ T: 10 }).wholeFlops, 2 * gradientAlone.wholeFlops);
 });
 
 test("the most bytes alive at once: views share, sums write over what dies, outputs stay", () => {
