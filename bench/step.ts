@@ -15,6 +15,7 @@ import type { PicturePixels } from "../src/model/feeds.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
 import { memorySettings } from "../src/model/memory.ts";
 import { KINDS, type QuantKind } from "../src/model/quantised/matrix.ts";
+import { partsFor } from "../src/model/quantised/parts.ts";
 import { quantisedFiles } from "../src/model/quantised/store.ts";
 import { CPU } from "../src/runtime/device.ts";
 import { ADAMW_DEFAULTS } from "../src/train/optimizer.ts";
@@ -142,7 +143,8 @@ async function measure(
 export async function main(argv: readonly string[]): Promise<void> {
   const options = parseArguments(argv);
   const checkpoint = openCheckpoint(options.model);
-  const parts = ["text", "text.transposed", "vision"] as const;
+  const savesMemory = options.gradientCheckpointing;
+  const parts = partsFor(checkpoint.architecture, { trains: "text", answers: false, savesMemory });
   const quantised = options.baseQuant && (await quantisedFiles(checkpoint, { kind: options.baseQuant, parts }));
   const sample = synthetic(options.model, options);
   const largest = { rows: 1, tokensPerRow: sample.encoded.inputIds.length, patches: 0 };

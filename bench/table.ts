@@ -57,14 +57,6 @@ const hasReference =
   flags.python !== "none" && spawnSync(flags.python, PYTHON, { stdio: "ignore" }).error === undefined
     ? spawnSync(flags.python, PYTHON, { stdio: "ignore" }).status === 0
     : false;
-const columns = hasReference ? [...COLUMNS, "transformers + PEFT", "peak GB", "ratio", "with the tower"] : COLUMNS;
-if (!hasReference) console.log(`${flags.python}: no torch, transformers and peft there, so no reference is timed\n`);
-console.log(`| ${columns.join(" | ")} |\n|${columns.map(() => "---|").join("")}`);
-for (const shape of flags.shapes.split(",")) {
-  const lengths = shape === "tiny" ? [142] : flags.tokens.split(",").map(Number);
-  for (const tokens of lengths) console.log(`| ${(await rowOf(shape, tokens)).join(" | ")} |`);
-}
-
 async function rowOf(shape: string, tokens: number): Promise<string[]> {
   const dir = await folderOf(shape);
   const image = shape === "tiny" ? SCREENS.tiny : tokens < 1000 ? SCREENS.short : SCREENS.long;
@@ -146,4 +138,12 @@ async function folderOf(shape: string): Promise<string> {
   if (shape === "tiny") return TINY;
   if (!(shape in SHAPES)) throw new UserError(`--shapes ${shape}: expected tiny, ${Object.keys(SHAPES).join(", ")}`);
   return randomCheckpoint(flags.dir, shape as ShapeName);
+}
+
+const columns = hasReference ? [...COLUMNS, "transformers + PEFT", "peak GB", "ratio", "with the tower"] : COLUMNS;
+if (!hasReference) console.log(`${flags.python}: no torch, transformers and peft there, so no reference is timed\n`);
+console.log(`| ${columns.join(" | ")} |\n|${columns.map(() => "---|").join("")}`);
+for (const shape of flags.shapes.split(",")) {
+  const lengths = shape === "tiny" ? [142] : flags.tokens.split(",").map(Number);
+  for (const tokens of lengths) console.log(`| ${(await rowOf(shape, tokens)).join(" | ")} |`);
 }

@@ -28,7 +28,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const dir = join(config.out, config.name ?? nameOf(config.path));
   await saveSettings(dir, savedEvalSettingsText(config));
   const spec = adapter ? ({ kind: "lora", settings: adapter.settings } as const) : ({ kind: "none" } as const);
-  const use = { kind: quantOfRun(saved, config.baseQuant), spec, trains: false, answers: true, devices, log, signal };
+  const use = { kind: quantOfRun(saved, config.baseQuant), spec, training: null, answers: true, devices, log, signal };
   const { model, quantised } = await inFewBits(stored, use);
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec }, devices);
   try {

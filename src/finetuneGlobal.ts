@@ -54,7 +54,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const memory = memoryOf(config, { model: stored, spec }, [...rows, ...oneARow(validation)]);
   const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay, memory };
   const answers = config.eval || toScore.length > 0;
-  const use = { kind: config.baseQuant, spec, trains: true, answers, devices, log, signal };
+  const use = { kind: config.baseQuant, spec, training: config, answers, devices, log, signal };
   const { model, quantised } = await inFewBits(stored, use);
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
   const engine = thread.remote;

@@ -34,7 +34,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const users = await readTest(data, config.users);
   if (!config.allowOverlap) refuseSeen(base, [...users.keys()], config);
   if (config.data !== null) await checkPictures([...users.values()].flat(), data);
-  const use = { kind: settings.baseQuant, spec, trains: true, answers: true, devices, log, signal };
+  const use = { kind: settings.baseQuant, spec, training: config, answers: true, devices, log, signal };
   const { model, quantised } = await inFewBits(stored, use);
   const answersDir = join(config.out, "personal");
   const planning = { model, spec, start: values, answersDir, encoding: data, log, signal };

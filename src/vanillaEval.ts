@@ -25,7 +25,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const dir = join(config.out, "qwen3_vanilla");
   await saveSettings(dir, evalSettingsText(config));
   const spec = { kind: "none" } as const;
-  const use = { kind: config.baseQuant, spec, trains: false, answers: true, devices, log, signal };
+  const use = { kind: config.baseQuant, spec, training: null, answers: true, devices, log, signal };
   const { model, quantised } = await inFewBits(stored, use);
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec }, devices);
   try {

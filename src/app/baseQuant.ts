@@ -1,11 +1,12 @@
 /** The frozen linear layers of a run's model in few bits, where the run wants them so. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { withQuantised } from "../model/checkpoint.ts";
+import { type Checkpoint, withQuantised } from "../model/checkpoint.ts";
 import { trainsVision } from "../model/layers.ts";
 import { cacheRoots } from "../model/quantised/keptFile.ts";
 import { KINDS, type QuantKind } from "../model/quantised/matrix.ts";
-import { type QuantisedFiles, type QuantPart, quantisedFiles } from "../model/quantised/store.ts";
+import { partsFor, type QuantPart } from "../model/quantised/parts.ts";
+import { type QuantisedFiles, quantisedFiles } from "../model/quantised/store.ts";
 import { type TrainableSpec, trainablesOf } from "../model/trainables.ts";
 import { type Device, deviceName } from "../runtime/device.ts";
 import { RUN_CONFIG } from "../train/checkpointReader.ts";
@@ -20,7 +21,8 @@ export interface QuantUse {
   readonly kind: QuantKind | null;
   /** What trains, or the kind of adapter that is used. */
   readonly spec: TrainableSpec;
-  readonly trains: boolean;
+  /** null where nothing trains. */
+  readonly training: { readonly gradientCheckpointing: boolean } | null;
   readonly answers: boolean;
   readonly devices: readonly Device[];
   readonly log: Log;
@@ -45,7 +47,7 @@ export async function inFewBits(model: Model, { kind, log, signal, ...use }: Qua
       `--base-quant ${kind}: products of few bits are computed on the CPU alone, and device ${deviceName(other)} was named; name cpu, or leave the flag out (--base-quant none where a run was trained with it)`,
     );
   const { checkpoint } = model;
-  const parts = partsFor(use.trains && trainsVision(trainablesOf(checkpoint, use.spec)), use);
+  const parts = partsOfRun(checkpoint, use);
   const shown = showing(kind, log);
   try {
     const onNote = (message: string): void => log.warn(message);
@@ -58,17 +60,20 @@ export async function inFewBits(model: Model, { kind, log, signal, ...use }: Qua
   }
 }
 
-const partsFor = (trainsTower: boolean, { trains, answers }: Pick<QuantUse, "trains" | "answers">): QuantPart[] => [
-  "text",
-  "vision",
-  ...(trains ? (["text.transposed"] as const) : []),
-  ...(trainsTower ? (["vision.transposed"] as const) : []),
-  ...(answers ? (["head"] as const) : []),
-];
+/** @param checkpoint as it is stored */
+export function partsOfRun(
+  checkpoint: Checkpoint,
+  { spec, training, answers }: Pick<QuantUse, "spec" | "training" | "answers">,
+): readonly QuantPart[] {
+  const differentiated = trainsVision(trainablesOf(checkpoint, spec)) ? "tower" : "text";
+  const savesMemory = training?.gradientCheckpointing ?? false;
+  return partsFor(checkpoint.architecture, { trains: training ? differentiated : "nothing", answers, savesMemory });
+}
 
 const WHAT: { readonly [part in QuantPart]: string } = {
   text: "language layers",
   "text.transposed": "language layers for gradients",
+  "text.turned": "language layers for fast gradients",
   vision: "vision tower",
   "vision.transposed": "vision tower for gradients",
   head: "head",

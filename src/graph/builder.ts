@@ -64,7 +64,7 @@ export function builderOf(graph: Graph, stand?: (value: Value) => Value) {
       one("StoredMatMul", bias ? [x, weight, bias] : [x, weight], { transposed }),
     /**
      * @param out columns of the product
-     * @param backward W^T, for the gradient; without it a matrix by rows is read the other way, and others have none
+     * @param backward for the gradient: W^T in blocks, or turned rows; without it rows are turned anew, and blocks have none
      */
     quantMatMul: (
       x: Value,

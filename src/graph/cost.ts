@@ -89,6 +89,9 @@ const isFixed = ({ shape }: Value): boolean => shape.every((dim) => typeof dim =
 const isOfWholeNumbers = (node: Node): node is NodeOf<"QuantMatMul"> =>
   node.op === "QuantMatMul" && node.attrs.form.kind === "rows";
 
+const isTurnedAnew = ({ attrs: { form, transposed } }: NodeOf<"QuantMatMul">): boolean =>
+  !transposed && form.kind === "rows" && !form.isTurned;
+
 /** Passes over a factor until it is rounded, once for all products that read it, and over a product, which is scaled. */
 const ROUNDING_PASSES = { factor: 6, product: 2 };
 
@@ -114,7 +117,7 @@ function addBytes(moved: Polynomial, node: Node, value: Value): void {
 
 /** Bytes of the copy that a product of a weight makes and forgets: in float32 where it is stored in less (of large ones, a part), or turned. */
 function convertedBytes(node: Node): number {
-  if (node.op === "QuantMatMul") return node.attrs.transposed ? 0 : lengthOf(sizeOf(node.inputs[1].shape), {});
+  if (node.op === "QuantMatMul") return isTurnedAnew(node) ? lengthOf(sizeOf(node.inputs[1].shape), {}) : 0;
   if (node.op !== "StoredMatMul" || node.inputs[1].dtype === "float32") return 0;
   return BYTES.float32 * lengthOf(sizeOf(node.inputs[1].shape), {});
 }
@@ -224,8 +227,8 @@ export function weightMemory(graph: Graph): WeightMemory {
   const products = graph.nodes.filter((node): node is NodeOf<"QuantMatMul"> => node.op === "QuantMatMul");
   const valuesOf = (isMeant: (node: NodeOf<"QuantMatMul">) => boolean): ReadonlySet<string> =>
     new Set(products.filter(isMeant).map(({ inputs: [, { name }] }) => name));
-  const packed = valuesOf(({ attrs }) => attrs.transposed && wantsPacking(attrs.form));
-  const turned = valuesOf(({ attrs }) => !attrs.transposed);
+  const turned = valuesOf(isTurnedAnew);
+  const packed = valuesOf((node) => wantsPacking(node.attrs.form) && !isTurnedAnew(node));
   const copied = graph.weights.filter(({ value }) => isUsed(value.name, (op) => op === "Cast"));
   const mapped = graph.weights.filter(
     ({ value: { name } }) => isUsed(name, (op) => op !== "Cast") && (turned.has(name) || !packed.has(name)),

@@ -215,10 +215,8 @@ export const gradientRules: { readonly [O in Op]: GradientRule<O> } = {
       );
     if (!needs[0]) return [null, null, null, null];
     const inner = Number(x.shape[1]);
-    const straight = { values, scales, zeroPoints: null, form };
-    const dx = backward
-      ? ops.quantMatMul(grad, backward, inner)
-      : ops.quantMatMul(grad, straight, inner, { transposed: false });
+    const matrix = backward ?? { values, scales, zeroPoints: null, form };
+    const dx = ops.quantMatMul(grad, matrix, inner, { transposed: form.kind === "blocks" });
     return [dx, null, null, null];
   },
   ReduceSum: (ops, grad, { inputs: [x], attrs: { axes } }) => [ops.expand(withKeptAxes(ops, grad, x, axes), x.shape)],

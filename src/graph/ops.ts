@@ -9,13 +9,20 @@ type Binary = { inputs: readonly [a: Value, b: Value]; attrs: object };
  * How a matrix [out, in] is kept in few bits.
  * rows: values int8 [in, out], scales [out], of the matrix times R (rotation.ts) in blocks along `in`. The other factor is
  * rounded to `inputBits` bits, row by row. `isPacked`: the session holds a copy of the values as the kernel of x W^T likes best.
+ * `isTurned`: values [out, in], for products x W alone.
  * blocks: values uint8 [out, in/block, block*bits/8], two of 4 bits in a byte, low half first; scales [out, in/block]; zero
  * points [out, in/block*bits/8], packed alike: what means 0 in each block. The other factor is rounded to 8 bits, block by
  * block, where `roundsInput` says so.
  */
 export type InputBits = 7 | 8;
 export type QuantForm =
-  | { readonly kind: "rows"; readonly rotation: number; readonly inputBits: InputBits; readonly isPacked: boolean }
+  | {
+      readonly kind: "rows";
+      readonly rotation: number;
+      readonly inputBits: InputBits;
+      readonly isPacked: boolean;
+      readonly isTurned: boolean;
+    }
   | { readonly kind: "blocks"; readonly bits: 4 | 8; readonly block: number; readonly roundsInput: boolean };
 
 /** A matrix in few bits. */

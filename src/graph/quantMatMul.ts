@@ -50,8 +50,8 @@ function byRows(w: Writer, x: Matrix, { values, scales, form }: StoredRows, outp
 }
 
 /**
- * x W for the same W: its scales go to the columns of x before these are rounded, and what comes out is rotated back. The
- * values are turned anew in every run, which costs little beside the product and saves a second copy of them.
+ * x W for the same W: its scales go to the columns of x before these are rounded, and what comes out is rotated back. Values
+ * that are not kept turned are turned anew in every run.
  */
 function againstRows(
   w: Writer,
@@ -61,7 +61,7 @@ function againstRows(
 ): void {
   const scaled = { ...x, name: w.value("Mul", [x.name, scales]) };
   const { rounded, scale, zeroPoint } = roundedRows(w, scaled, form.inputBits);
-  const turned = w.value("Transpose", [knownAfter(w, values, x.name)], { perm: [1, 0] });
+  const turned = form.isTurned ? values : w.value("Transpose", [knownAfter(w, values, x.name)], { perm: [1, 0] });
   const product = w.value("MatMulIntegerToFloat", [rounded, turned, one(w), one(w), zeroPoint], {}, MICROSOFT);
   if (form.rotation === 1) w.node("Mul", [product, scale], outputs);
   else {

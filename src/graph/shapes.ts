@@ -85,7 +85,7 @@ function quantMatMul(inputs: InputsOf<"QuantMatMul">, { form, out, transposed }:
   const stored = inputs.slice(1);
   const fits =
     x.shape.length === 2 &&
-    (transposed || form.kind === "rows") &&
+    (form.kind === "blocks" ? transposed : !(transposed && form.isTurned)) &&
     stored.length === expected.length &&
     stored.every(({ shape }, i) => sameShape(shape, expected[i] ?? [])) &&
     isOneDtype([x, scales]);
@@ -99,7 +99,7 @@ function quantMatMul(inputs: InputsOf<"QuantMatMul">, { form, out, transposed }:
 
 /** Shapes of values, scales and zero points of a matrix [out, in]. */
 export function quantShapes(form: QuantForm, out: number, inner: number): readonly (readonly number[])[] {
-  if (form.kind === "rows") return [[inner, out], [out]];
+  if (form.kind === "rows") return [form.isTurned ? [out, inner] : [inner, out], [out]];
   const { bits, block } = form;
   const blocks = Math.ceil(inner / block);
   return [

@@ -26,8 +26,8 @@ export interface QuantisedWeights {
   readonly kind: QuantKind;
   readonly inputBits: InputBits;
   readonly weights: ReadonlyMap<string, QuantisedEntry>;
-  /** Transposed, for gradients, of those that need it; none where nothing is differentiated. */
-  readonly transposed: ReadonlyMap<string, QuantisedEntry>;
+  /** For gradients beside them: the transpose of matrices in blocks, and where it is kept the turned values of those by rows. */
+  readonly forGradients: ReadonlyMap<string, QuantisedEntry>;
 }
 
 /** The same checkpoint, its linear layers in few bits. */
@@ -39,8 +39,8 @@ export function withQuantised(checkpoint: Checkpoint, files: QuantisedFiles): Ch
   const quantised = {
     kind: files.kind,
     inputBits: files.inputBits,
-    weights: openQuantised(files, ""),
-    transposed: openQuantised(files, ".transposed"),
+    weights: openQuantised(files, false),
+    forGradients: openQuantised(files, true),
   };
   return { ...checkpoint, dir, tensors: new Map(tensors), quantised };
 }
@@ -48,7 +48,7 @@ export function withQuantised(checkpoint: Checkpoint, files: QuantisedFiles): Ch
 /** The folder that graphs of this checkpoint name their weights relative to: its own, or one above it and the quantised files. */
 export function weightsDir({ dir, quantised }: Checkpoint): string {
   const files = quantised
-    ? [...quantised.weights.values(), ...quantised.transposed.values()].map(({ values }) => values.file)
+    ? [...quantised.weights.values(), ...quantised.forGradients.values()].map(({ values }) => values.file)
     : [];
   return [...new Set(files)].reduce((folder, file) => {
     let above = folder;

@@ -14,7 +14,7 @@ import { type LoraModule, type LoraSettings, loraScale } from "./lora.ts";
 import { addLora, dora, earlyScale } from "./lowRank.ts";
 import { type MemorySettings, NOTHING_SAVED } from "./memory.ts";
 import { headWeight, isVision, type LinearModule, linearModules } from "./parameters.ts";
-import { formOf } from "./quantised/matrix.ts";
+import { formOf, turnedForm } from "./quantised/matrix.ts";
 import type { QuantisedEntry } from "./quantised/store.ts";
 import { rowSquares } from "./rowSquares.ts";
 
@@ -221,26 +221,24 @@ export class LayerBuilder {
     return value;
   }
 
-  /** The weight [out, in] in few bits, and in a graph that is differentiated its transpose, if it needs one; null where it is not kept so. */
+  /** The weight [out, in] in few bits, and in a graph that is differentiated what is kept for gradients; null where it is not kept so. */
   #quantised(name: string): { matrix: QuantMatrix; backward: QuantMatrix | null; out: number } | null {
     const { quantised, tensors } = this.#checkpoint;
     const entry = quantised?.weights.get(name);
     if (!quantised || !entry || (name === headWeight(this.architecture) && this.mode !== "answer")) return null;
     const [out = 0, columns = 0] = required(tensors.get(name), name).shape;
     const { kind, inputBits } = quantised;
-    const form = formOf(kind, columns, { inputBits, isPacked: this.#packs(name) });
-    const transposed = this.mode === "train" ? quantised.transposed.get(name) : undefined;
-    return {
-      matrix: this.#fewBits(entry, form, name),
-      backward: transposed ? this.#fewBits(transposed, form, `${name}.transposed`) : null,
-      out,
-    };
+    const second = this.mode === "train" ? quantised.forGradients.get(name) : undefined;
+    const form = formOf(kind, columns, { inputBits, isPacked: this.#packs(name, second !== undefined) });
+    const ofSecond = form.kind === "rows" ? turnedForm(form) : form;
+    const backward = second ? this.#fewBits(second, ofSecond, `${name}.forGradients`) : null;
+    return { matrix: this.#fewBits(entry, form, name), backward, out };
   }
 
-  /** Not where losses alone are computed beside training: they share the file that the backward pass reads. */
-  #packs(name: string): boolean {
+  /** Not what the backward pass reads too, nor where losses alone are computed beside it, from the same file. */
+  #packs(name: string, hasSecond: boolean): boolean {
     if (this.mode === "infer") return isVision(name) && !trainsVision(this.#trainables);
-    return this.mode === "answer" || this.memory.packsWeights;
+    return this.mode === "answer" || hasSecond;
   }
 
   #fewBits({ values, scales, zeroPoints }: QuantisedEntry, form: QuantForm, name: string): QuantMatrix {

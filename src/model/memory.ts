@@ -9,8 +9,6 @@ export interface MemorySettings {
   readonly recomputes: "nothing" | "passes" | "layers";
   /** Of layers that are computed again, what attention makes is kept: small for what it costs. */
   readonly keepsMixtures: boolean;
-  /** Frozen weights of whole numbers are kept a second time, as the forward product likes them best. */
-  readonly packsWeights: boolean;
   /** Blocks of queries in the attention over tokens: T is a multiple of it. */
   readonly tokenBlocks: number;
   /** And in that over patches where the tower trains; P is a multiple of 4. */
@@ -20,7 +18,6 @@ export interface MemorySettings {
 export const NOTHING_SAVED: MemorySettings = {
   recomputes: "nothing",
   keepsMixtures: false,
-  packsWeights: true,
   tokenBlocks: 1,
   patchBlocks: 1,
 };
@@ -36,9 +33,6 @@ const PATCH_BLOCKS = { bytes: 2 ** 25, most: 4 };
 const PASS_BYTES = 2 ** 28;
 /** Bytes of all layers' mixtures up to which they are kept. */
 const MIXTURE_BYTES = 2 ** 29;
-
-/** Numbers in the layers of the text up to which they are packed: it saves a twentieth of a step. */
-const PACKED_NUMBERS = 2 ** 31;
 
 /** The largest batch that a run will meet. */
 export interface LargestBatch {
@@ -59,20 +53,10 @@ export function memorySettings(
   return {
     recomputes: checkpointsGradients ? "layers" : isLarge ? "passes" : "nothing",
     keepsMixtures: checkpointsGradients && 4 * tokens * text.layers * mixed <= MIXTURE_BYTES,
-    packsWeights: !checkpointsGradients && layerNumbers(text) <= PACKED_NUMBERS,
     tokenBlocks: blockCount(text.heads * rows * tokensPerRow ** 2, smallBlocks(text.layers), LARGE_BLOCKS),
     patchBlocks: blockCount(vision.heads * patches ** 2, PATCH_BLOCKS),
   };
 }
-
-const layerNumbers = ({
-  layers,
-  hiddenSize,
-  intermediateSize,
-  heads,
-  kvHeads,
-  headDim,
-}: Architecture["text"]): number => layers * hiddenSize * (2 * (heads + kvHeads) * headDim + 3 * intermediateSize);
 
 interface BlockLimit {
   readonly bytes: number;

@@ -82,7 +82,7 @@ test("a device without kernels for few bits is refused", async () => {
   const use = {
     kind: "int8",
     spec: { kind: "none" },
-    trains: false,
+    training: null,
     answers: true,
     log: createLog({ quiet: true }),
     signal: new AbortController().signal,

@@ -41,7 +41,7 @@ test("weights in few bits: whole numbers apart, what rounds a factor once, packe
     values: weight(`${name}.values`, "int8", [64, 32], 2048),
     scales: weight(`${name}.scales`, "float32", [32], 128),
     zeroPoints: null,
-    form: { kind: "rows", rotation: 64, inputBits: 8, isPacked: true } as const,
+    form: { kind: "rows", rotation: 64, inputBits: 8, isPacked: true, isTurned: false } as const,
   });
   const blocks = {
     values: weight("b.values", "uint8", [16, 2, 16], 512),
@@ -68,7 +68,7 @@ test("values that the gradient reads too stay mapped beside their packed copy; t
   const weight = (name: string, dtype: "int8" | "float32", shape: readonly number[], byteLength: number) =>
     graph.weight({ name, dtype, shape, location: "w", offset: 0, byteLength });
   const x = graph.input("x", "float32", ["T", 64]);
-  const form = { kind: "rows", rotation: 64, inputBits: 8, isPacked: true } as const;
+  const form = { kind: "rows", rotation: 64, inputBits: 8, isPacked: true, isTurned: false } as const;
   const [values, scales] = [weight("values", "int8", [64, 32], 2048), weight("scales", "float32", [32], 128)];
   const y = ops.quantMatMul(x, { values, scales, zeroPoints: null, form }, 32);
   const [dx = y] = differentiate(ops, ops.reduceSum(ops.mul(y, y), [0, 1]), [x]);

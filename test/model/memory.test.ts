@@ -18,8 +18,6 @@ const lora = trainablesOf(tiny, {
   settings: { r: 4, alpha: 8, dropout: 0, targetModules: [...LLM_PROJECTIONS] },
 });
 const LONG = 8192;
-/** 50.3 million numbers in a layer. */
-const TWO_BILLION = { hiddenSize: 2048, intermediateSize: 6144, heads: 16, kvHeads: 8, headDim: 128 };
 const settingsFor = (heads: number, layers: number, tokensPerRow: number, rows = 1): MemorySettings =>
   memorySettings(
     { ...architecture, text: { ...architecture.text, heads, layers } },
@@ -56,16 +54,6 @@ test("what passes over memory leave behind is kept while it is small, what atten
   const held = Math.floor(2 ** 29 / (4 * text.layers * mixed));
   assert.deepEqual([chosen(held, true).keepsMixtures, chosen(held + 1, true).keepsMixtures], [true, false]);
   assert.deepEqual([chosen(9, true).recomputes, chosen(held, false).keepsMixtures], ["layers", false]);
-});
-
-test("weights are packed while they are few and layers are not computed again", () => {
-  const packs = (layers: number, checkpoints: boolean): boolean =>
-    memorySettings(
-      { ...architecture, text: { ...architecture.text, ...TWO_BILLION, layers } },
-      { rows: 1, tokensPerRow: 10, patches: 0 },
-      checkpoints,
-    ).packsWeights;
-  assert.deepEqual([packs(28, false), packs(28, true), packs(42, false), packs(43, false)], [true, false, true, false]);
 });
 
 /** The most elements of a value in a graph. */

@@ -2,6 +2,7 @@
 import { sameSamples } from "../../data/sameSamples.ts";
 import type { QuantKind } from "../../model/quantised/matrix.ts";
 import { plannedQuantised } from "../../model/quantised/planned.ts";
+import { partsOfRun } from "../baseQuant.ts";
 import type { Model } from "../model.ts";
 import { overlapsOf, type Splits } from "../splits.ts";
 import { plannedSpec, type StartOptions } from "../startingPoint.ts";
@@ -52,12 +53,13 @@ async function planForecast(
   const [train, validation, test] = [of("train"), of("validation"), of("test")];
   if (train.length === 0) return null;
   const middle = train.map(({ length }) => length).sort((a, b) => a - b)[train.length >> 1] ?? 1;
-  const checkpoint = settings.baseQuant ? plannedQuantised(stored, settings.baseQuant) : stored;
+  const spec = plannedSpec(settings, stored);
+  const parts = partsOfRun(stored, { spec, training: settings, answers: test.length > 0 });
+  const checkpoint = settings.baseQuant ? plannedQuantised(stored, settings.baseQuant, parts) : stored;
   const machine =
     settings.gflops === null
       ? await measureMachine(checkpoint.architecture.text, middle)
       : statedMachine(settings.gflops);
-  const spec = plannedSpec(settings, checkpoint);
   const forecast = forecastOf({ checkpoint, spec, train, validation, test }, settings, machine);
   return { of: forecast, machine, epochs: forecast.totalSteps / forecast.stepsPerEpoch };
 }

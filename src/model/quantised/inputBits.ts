@@ -26,7 +26,7 @@ async function largestProductIs8Bit(): Promise<boolean> {
     values: graph.constant(new Array<number>(SIZE * SIZE).fill(LARGEST), [SIZE, SIZE], "int8"),
     scales: graph.constant(ones, [SIZE]),
     zeroPoints: null,
-    form: { kind: "rows", rotation: 1, inputBits: 8, isPacked: false },
+    form: { kind: "rows", rotation: 1, inputBits: 8, isPacked: false, isTurned: false },
   } as const;
   graph.output("y", ops.quantMatMul(graph.input("x", "float32", [SIZE, SIZE]), matrix, SIZE));
   const session = await openSession(encodeOnnx(graph), { device: CPU });

@@ -2,11 +2,11 @@
 import type { InputBits, QuantForm } from "../../graph/ops.ts";
 import { Rotation, rotationBlock } from "../../graph/rotation.ts";
 import { quantShapes } from "../../graph/shapes.ts";
-import { InternalError } from "../../utils/errors.ts";
 
 export const KINDS = ["int8", "int4"] as const;
 export type QuantKind = (typeof KINDS)[number];
 
+type Rows = Extract<QuantForm, { kind: "rows" }>;
 type Blocks = Extract<QuantForm, { kind: "blocks" }>;
 
 /** W [rows, columns] as [out, in]; `read` gives rows [start, end) in float32, in an array that may be written over. */
@@ -36,11 +36,11 @@ export function formOf(
 ): QuantForm {
   if (kind === "int4") return { kind: "blocks", bits: 4, block: BLOCK.int4, roundsInput: true };
   if (columns < SHORT_ROW) return { kind: "blocks", bits: 8, block: BLOCK.int8, roundsInput: false };
-  return { kind: "rows", rotation: rotationBlock(columns), inputBits, isPacked };
+  return { kind: "rows", rotation: rotationBlock(columns), inputBits, isPacked, isTurned: false };
 }
 
-/** Rows are read both ways; of blocks, which have their scales along `in`, gradients need the transpose in blocks of its own. */
-export const needsTranspose = (form: QuantForm): form is Blocks => form.kind === "blocks";
+/** Of a matrix by rows, for gradients: the same numbers, lying the other way. */
+export const turnedForm = (form: Rows): Rows => ({ ...form, isTurned: true });
 
 /** What is stored of a matrix [out, in]. */
 export function storedShapes(form: QuantForm, out: number, columns: number) {
@@ -48,12 +48,11 @@ export function storedShapes(form: QuantForm, out: number, columns: number) {
   return { dtype: form.kind === "rows" ? ("I8" as const) : ("U8" as const), values, scales, zeroPoints };
 }
 
-/** W itself, or its transpose, in few bits. */
-export function quantise(source: MatrixSource, kind: QuantKind, isTransposed: boolean): QuantisedArrays {
+/** W in few bits; or what is kept of it for gradients: by rows its values turned, of blocks, whose scales lie along `in`, the transpose in blocks of its own. */
+export function quantise(source: MatrixSource, kind: QuantKind, isForGradients: boolean): QuantisedArrays {
   const form = formOf(kind, source.columns);
-  if (!isTransposed) return needsTranspose(form) ? blocksStraight(source, form) : inRows(source);
-  if (!needsTranspose(form)) throw new InternalError(`${kind}: rows of ${source.columns} have no transpose`);
-  return blocksTransposed(source, form);
+  if (form.kind === "rows") return inRows(source, isForGradients);
+  return isForGradients ? blocksTransposed(source, form) : blocksStraight(source, form);
 }
 
 const ROWS_AT_ONCE = 256; // a multiple of every rotation block and of both blocks
@@ -68,8 +67,8 @@ function* chunksOf({ rows, read }: MatrixSource): Generator<{ start: number; cou
 const LARGEST_INT8 = 127;
 const inverse = (scale: number): number => (scale > 0 ? 1 / scale : 0);
 
-/** Rows rotated, each with a scale of its own; values [in, out]. */
-function inRows(source: MatrixSource): QuantisedArrays {
+/** Rows rotated, each with a scale of its own; values [in, out], or turned [out, in]. */
+function inRows(source: MatrixSource, isTurned: boolean): QuantisedArrays {
   const { rows, columns } = source;
   const block = rotationBlock(columns);
   const rotation = block > 1 ? new Rotation(block) : null;
@@ -84,8 +83,10 @@ function inRows(source: MatrixSource): QuantisedArrays {
       scales[start + r] = scale;
       round(row, inverse(scale), rounded.subarray(r * columns));
     }
-    for (let c = 0; c < columns; c++)
-      turn(rounded, c, columns, values.subarray(c * rows + start, c * rows + start + count));
+    if (isTurned) values.set(rounded.subarray(0, count * columns), start * columns);
+    else
+      for (let c = 0; c < columns; c++)
+        turn(rounded, c, columns, values.subarray(c * rows + start, c * rows + start + count));
   }
   return { values, scales, zeroPoints: null };
 }

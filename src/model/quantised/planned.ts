@@ -4,16 +4,17 @@ import { required } from "../../utils/errors.ts";
 import { byteLengthOf, type TensorDtype, type TensorEntry } from "../../utils/safetensors.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import type { QuantKind } from "./matrix.ts";
-import { isTransposed, PARTS, type QuantisedEntry, type QuantPart, quantisedNames, storedOf } from "./store.ts";
+import { isForGradients, type QuantPart, quantisedNames } from "./parts.ts";
+import { type QuantisedEntry, storedOf } from "./store.ts";
 
-export function plannedQuantised(checkpoint: Checkpoint, kind: QuantKind): Checkpoint {
-  const of = (suffix: "" | ".transposed"): ReadonlyMap<string, QuantisedEntry> =>
+export function plannedQuantised(checkpoint: Checkpoint, kind: QuantKind, parts: readonly QuantPart[]): Checkpoint {
+  const of = (areForGradients: boolean): ReadonlyMap<string, QuantisedEntry> =>
     new Map(
-      PARTS.filter((part) => isTransposed(part) === (suffix !== "")).flatMap((part) =>
-        entriesOf(checkpoint, kind, part),
-      ),
+      parts
+        .filter((part) => isForGradients(part) === areForGradients)
+        .flatMap((part) => entriesOf(checkpoint, kind, part)),
     );
-  return { ...checkpoint, quantised: { kind, inputBits: 8, weights: of(""), transposed: of(".transposed") } };
+  return { ...checkpoint, quantised: { kind, inputBits: 8, weights: of(false), forGradients: of(true) } };
 }
 
 function entriesOf(checkpoint: Checkpoint, kind: QuantKind, part: QuantPart): [string, QuantisedEntry][] {

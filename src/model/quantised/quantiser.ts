@@ -7,7 +7,7 @@ import { type QuantKind, quantise } from "./matrix.ts";
 export interface QuantiseTask {
   readonly entry: TensorEntry;
   readonly kind: QuantKind;
-  readonly isTransposed: boolean;
+  readonly isForGradients: boolean;
   /** Bytes from the start of the file. */
   readonly valuesAt: number;
   readonly scalesAt: number;
@@ -16,10 +16,10 @@ export interface QuantiseTask {
 }
 
 export class Quantiser {
-  write(file: string, { entry, kind, isTransposed, valuesAt, scalesAt, zeroPointsAt }: QuantiseTask): void {
+  write(file: string, { entry, kind, isForGradients, valuesAt, scalesAt, zeroPointsAt }: QuantiseTask): void {
     const [rows = 0, columns = 0] = entry.shape;
     const source = { rows, columns, read: (start: number, end: number) => readFloat32Rows(entry, start, end) };
-    const { values, scales, zeroPoints } = quantise(source, kind, isTransposed);
+    const { values, scales, zeroPoints } = quantise(source, kind, isForGradients);
     const handle = openSync(file, "r+");
     try {
       writeAt(handle, values, valuesAt);

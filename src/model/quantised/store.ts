@@ -7,11 +7,11 @@ import type { InputBits } from "../../graph/ops.ts";
 import { required, UserError } from "../../utils/errors.ts";
 import { readHeader, type TensorEntry } from "../../utils/safetensors.ts";
 import type { Architecture } from "../architecture.ts";
-import { headWeight, isVision, linearModules } from "../parameters.ts";
 import { contentKey } from "./contentKey.ts";
 import { exactInputBits } from "./inputBits.ts";
 import { cacheRoots, findWhole, makeOnce } from "./keptFile.ts";
-import { formOf, needsTranspose, type QuantKind, storedShapes } from "./matrix.ts";
+import { formOf, type QuantKind, storedShapes, turnedForm } from "./matrix.ts";
+import { isForGradients, PARTS, type QuantPart, quantisedNames } from "./parts.ts";
 import { writeInParallel } from "./writeFile.ts";
 
 /** What of a checkpoint is quantised. */
@@ -23,13 +23,6 @@ export interface Weights {
 
 /** Raised whenever the same weights would give other bytes. */
 const VERSION = 5;
-
-/**
- * The layers of the text and the vision tower, what their gradients need, and the head for answers. In training the head
- * stays as it is stored: it runs on few rows, and what it rounds would be in every gradient.
- */
-export const PARTS = ["text", "text.transposed", "vision", "vision.transposed", "head"] as const;
-export type QuantPart = (typeof PARTS)[number];
 
 /** Plain data: it crosses threads. */
 export interface QuantisedFiles {
@@ -50,26 +43,6 @@ export interface QuantiseOptions {
   readonly onNote?: (message: string) => void;
   readonly signal?: AbortSignal;
 }
-
-/** Names of the weight matrices that are kept in few bits, by part; transposed, of those alone that cannot be read both ways. */
-export function quantisedNames(
-  { architecture, tensors }: Pick<Weights, "architecture" | "tensors">,
-  kind: QuantKind,
-  part: QuantPart,
-): readonly string[] {
-  if (part === "head") return [headWeight(architecture)];
-  const isOfVision = part.startsWith("vision");
-  const names = linearModules(architecture).flatMap(({ name }) =>
-    name !== "lm_head" && isVision(name) === isOfVision ? [`${name}.weight`] : [],
-  );
-  if (!isTransposed(part)) return names;
-  return names.filter((name) => {
-    const [, columns = 0] = required(tensors.get(name), name).shape;
-    return needsTranspose(formOf(kind, columns));
-  });
-}
-
-export const isTransposed = (part: QuantPart): boolean => part.endsWith(".transposed");
 
 /**
  * Finds the files of these parts whole, or makes them.
@@ -100,14 +73,15 @@ export async function quantisedFiles(weights: Weights, options: QuantiseOptions)
 function matricesOf(weights: Weights, kind: QuantKind, part: QuantPart) {
   return quantisedNames(weights, kind, part).map((name) => {
     const entry = required(weights.tensors.get(name), name);
-    return { entry, kind, isTransposed: isTransposed(part), stored: storedOf(entry, kind, part) };
+    return { entry, kind, isForGradients: isForGradients(part), stored: storedOf(entry, kind, part) };
   });
 }
 
 /** Shapes of what is stored of a weight [out, in] in a part. */
 export function storedOf({ shape: [rows = 0, columns = 0] }: TensorEntry, kind: QuantKind, part: QuantPart) {
   const form = formOf(kind, columns);
-  return isTransposed(part) ? storedShapes(form, columns, rows) : storedShapes(form, rows, columns);
+  if (!isForGradients(part)) return storedShapes(form, rows, columns);
+  return form.kind === "rows" ? storedShapes(turnedForm(form), rows, columns) : storedShapes(form, columns, rows);
 }
 
 /** A matrix in few bits, where it lies. */
@@ -120,11 +94,11 @@ export interface QuantisedEntry {
 /** The matrices of these files by the name of their weight. @throws UserError where a file is damaged */
 export function openQuantised(
   { files }: Pick<QuantisedFiles, "files">,
-  suffix: "" | ".transposed",
+  areForGradients: boolean,
 ): ReadonlyMap<string, QuantisedEntry> {
   const entries = new Map<string, QuantisedEntry>();
   for (const part of PARTS) {
-    const file = isTransposed(part) === (suffix !== "") ? files[part] : undefined;
+    const file = isForGradients(part) === areForGradients ? files[part] : undefined;
     if (file === undefined) continue;
     const { tensors } = readHeader(file);
     for (const [name, values] of tensors) {

@@ -10,7 +10,7 @@ import { Quantiser, type QuantiseTask } from "./quantiser.ts";
 export interface MatrixToWrite {
   readonly entry: TensorEntry;
   readonly kind: QuantKind;
-  readonly isTransposed: boolean;
+  readonly isForGradients: boolean;
   readonly stored: ReturnType<typeof storedShapes>;
 }
 
@@ -51,10 +51,10 @@ function layOut(matrices: readonly MatrixToWrite[]) {
   const tensors = [...planned("scales"), ...planned("values"), ...planned("zeroPoints")]; // scales first: they stay at multiples of 4
   const { header, offsets, size } = headerBytes(tensors, {});
   const places = new Map(tensors.map(({ name }, i) => [name, offsets[i] ?? 0]));
-  const tasks = matrices.map(({ entry, kind, isTransposed }): QuantiseTask => {
+  const tasks = matrices.map(({ entry, kind, isForGradients }): QuantiseTask => {
     const place = (part: string): number | null => places.get(`${entry.name}.${part}`) ?? null;
     const [scalesAt, valuesAt] = [place("scales") ?? 0, place("values") ?? 0];
-    return { entry, kind, isTransposed, scalesAt, valuesAt, zeroPointsAt: place("zeroPoints") };
+    return { entry, kind, isForGradients, scalesAt, valuesAt, zeroPointsAt: place("zeroPoints") };
   });
   return { header, size, tasks: tasks.sort((a, b) => b.entry.byteLength - a.entry.byteLength) };
 }

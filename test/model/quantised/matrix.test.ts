@@ -9,6 +9,7 @@ import {
   type QuantKind,
   quantise,
   storedShapes,
+  turnedForm,
 } from "../../../src/model/quantised/matrix.ts";
 import { required } from "../../../src/utils/errors.ts";
 import { elementCount } from "../../../src/utils/safetensors.ts";
@@ -54,10 +55,16 @@ for (const [rows, columns] of [
   test(`int8 by rows: [${rows}, ${columns}]`, () => {
     const w = randomMatrix(rows, columns, "w");
     const form = formOf("int8", columns);
-    assert.deepEqual(form, { kind: "rows", rotation: rotationBlock(columns), inputBits: 8, isPacked: true });
+    const stated = { rotation: rotationBlock(columns), inputBits: 8, isPacked: true, isTurned: false };
+    assert.ok(form.kind === "rows");
+    assert.deepEqual(form, { kind: "rows", ...stated });
     const expected = roundedRows(rotated(w, rotationBlock(columns)), 127);
     const { values, scales } = quantise(sourceOf(w), "int8", false);
-    assert.throws(() => quantise(sourceOf(w), "int8", true), /have no transpose/);
+    const turned = quantise(sourceOf(w), "int8", true);
+    assert.deepEqual(turned.scales, scales);
+    assert.deepEqual(storedShapes(turnedForm(form), rows, columns).values, [rows, columns]);
+    for (let r = 0; r < rows; r++)
+      for (let c = 0; c < columns; c++) assert.equal(turned.values[r * columns + c], values[c * rows + r]);
     assert.deepEqual(storedShapes(form, rows, columns), {
       ...{ dtype: "I8", values: [columns, rows], scales: [rows], zeroPoints: null },
     });

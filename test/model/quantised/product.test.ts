@@ -10,7 +10,7 @@ import { encodeOnnx } from "../../../src/graph/onnx.ts";
 import type { InputBits, QuantForm, QuantMatrix } from "../../../src/graph/ops.ts";
 import { wantsPacking } from "../../../src/graph/quantMatMul.ts";
 import { exactInputBits } from "../../../src/model/quantised/inputBits.ts";
-import { formOf, needsTranspose, type QuantKind, quantise, storedShapes } from "../../../src/model/quantised/matrix.ts";
+import { formOf, type QuantKind, quantise, storedShapes, turnedForm } from "../../../src/model/quantised/matrix.ts";
 import { CPU } from "../../../src/runtime/device.ts";
 import { openSession } from "../../../src/runtime/session.ts";
 import { floats } from "../../../src/runtime/tensor.ts";
@@ -34,17 +34,18 @@ const T = 9;
 const most = await exactInputBits();
 type Kind = readonly [QuantKind, InputBits];
 
-/** W, or its transpose, as a graph takes it. */
-function stored(graph: Graph, w: Matrix, [kind, inputBits]: Kind, isTransposed: boolean): QuantMatrix {
-  const [rows, columns] = isTransposed ? [w.columns, w.rows] : [w.rows, w.columns];
+/** W, or what is kept of it for gradients, as a graph takes it. */
+function stored(graph: Graph, w: Matrix, [kind, inputBits]: Kind, isForGradients: boolean): QuantMatrix {
   const { values, scales, zeroPoints } = quantise(
     { ...w, read: (start, end) => Float32Array.from(w.values.subarray(start * w.columns, end * w.columns)) },
     kind,
-    isTransposed,
+    isForGradients,
   );
-  const form = formOf(kind, w.columns, { inputBits });
-  const shapes = storedShapes(form, rows, columns);
-  const name = `${kind}-${rows}-${columns}-${isTransposed}`;
+  const straight = formOf(kind, w.columns, { inputBits });
+  const form = isForGradients && straight.kind === "rows" ? turnedForm(straight) : straight;
+  const isTransposed = isForGradients && form.kind === "blocks";
+  const shapes = isTransposed ? storedShapes(form, w.columns, w.rows) : storedShapes(form, w.rows, w.columns);
+  const name = `${kind}-${w.rows}-${w.columns}-${isForGradients}`;
   const weight = (part: string, dtype: "int8" | "uint8" | "float32", shape: readonly number[], data: Uint8Array) => {
     writeFileSync(join(folder, `${name}.${part}`), data);
     const place = { location: `${name}.${part}`, offset: 0, byteLength: data.byteLength };
@@ -59,19 +60,24 @@ function stored(graph: Graph, w: Matrix, [kind, inputBits]: Kind, isTransposed: 
   };
 }
 
+interface Sides {
+  readonly x: Matrix;
+  readonly g: Matrix;
+}
+
 /** x W^T, and what reaches x of a gradient g of it. */
-async function computed(w: Matrix, kind: Kind, x: Matrix, g: Matrix): Promise<{ y: Float32Array; dx: Float32Array }> {
+async function computed(w: Matrix, kind: Kind, { x, g }: Sides, hasSecond: boolean) {
   const graph = new Graph("product");
   const ops = builderOf(graph);
   const input = graph.input("x", "float32", ["T", w.columns]);
   const forward = stored(graph, w, kind, false);
-  const backward = needsTranspose(forward.form) ? stored(graph, w, kind, true) : null;
+  const backward = hasSecond ? stored(graph, w, kind, true) : null;
   const y = ops.quantMatMul(input, forward, w.rows, { backward });
   const loss = ops.reduceSum(ops.mul(y, graph.input("g", "float32", ["T", w.rows])), [0, 1]);
   const [dx = loss] = differentiate(ops, loss, [input]);
   graph.output("y", y);
   graph.output("dx", dx);
-  const packWeights = forward.form.kind === "blocks" && wantsPacking(forward.form);
+  const packWeights = hasSecond && wantsPacking(forward.form);
   const session = await openSession(encodeOnnx(graph), { device: CPU, weightsDir: folder, packWeights });
   const feed = ({ rows, columns, values }: Matrix) => floats(Float32Array.from(values), [rows, columns]);
   const outputs = await session.run({ x: feed(x), g: feed(g) });
@@ -128,9 +134,11 @@ for (const [kind, inputBits, rows, columns] of [
   }, async (t) => {
     const w = randomMatrix(rows, columns, "w", 4);
     const [x, g] = [randomMatrix(T, columns, "x", 20), randomMatrix(T, rows, "g", 20)];
-    const { y, dx } = await computed(w, [kind, inputBits], x, g);
+    const { y, dx } = await computed(w, [kind, inputBits], { x, g }, true);
     const form = formOf(kind, columns, { inputBits });
     const isByRows = form.kind === "rows";
+    if (isByRows)
+      assert.deepEqual(await computed(w, [kind, inputBits], { x, g }, false), { y, dx }, "turned in the run");
     const limit = isByRows ? WITHIN.rows : form.roundsInput ? WITHIN.roundedInput : WITHIN.blocks;
     const enough = COSINE[kind][inputBits];
     for (const [name, got, own, exact, least] of [

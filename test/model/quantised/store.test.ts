@@ -18,13 +18,8 @@ import { test } from "node:test";
 import { promisify } from "node:util";
 import { type Checkpoint, openCheckpoint, weightsDir, withQuantised } from "../../../src/model/checkpoint.ts";
 import { formOf, quantise } from "../../../src/model/quantised/matrix.ts";
-import {
-  openQuantised,
-  PARTS,
-  type QuantPart,
-  quantisedFiles,
-  quantisedNames,
-} from "../../../src/model/quantised/store.ts";
+import { isForGradients, PARTS, type QuantPart, quantisedNames } from "../../../src/model/quantised/parts.ts";
+import { openQuantised, quantisedFiles } from "../../../src/model/quantised/store.ts";
 import { Interrupted, required, UserError } from "../../../src/utils/errors.ts";
 import { readFloat32, readFloat32Rows, readTensorBytes } from "../../../src/utils/safetensors.ts";
 import { newFolder, scratchFolder, shardedBf16 } from "../../train/folders.ts";
@@ -58,9 +53,9 @@ test("every matrix of every part is in its file, as `quantise` makes it, from fl
   const sharded = await shardedBf16(newFolder(scratch, "sharded"));
   for (const of of [checkpoint, sharded]) {
     const { files } = await make([newFolder(scratch, `all-${of === sharded}`)], PARTS, of);
-    for (const suffix of ["", ".transposed"] as const) {
-      const entries = openQuantised({ files }, suffix);
-      const names = PARTS.filter((part) => part.endsWith(".transposed") === (suffix !== "")).flatMap((part) =>
+    for (const areForGradients of [false, true]) {
+      const entries = openQuantised({ files }, areForGradients);
+      const names = PARTS.filter((part) => isForGradients(part) === areForGradients).flatMap((part) =>
         quantisedNames(of, "int8", part),
       );
       assert.deepEqual([...entries.keys()].sort(), [...names].sort());
@@ -68,7 +63,7 @@ test("every matrix of every part is in its file, as `quantise` makes it, from fl
         const tensor = required(of.tensors.get(name), name);
         const [rows = 0, columns = 0] = tensor.shape;
         const read = (start: number, end: number): Float32Array => readFloat32Rows(tensor, start, end);
-        const { values, scales, zeroPoints } = quantise({ rows, columns, read }, "int8", suffix !== "");
+        const { values, scales, zeroPoints } = quantise({ rows, columns, read }, "int8", areForGradients);
         const entry = required(entries.get(name), name);
         assert.deepEqual(readFloat32(entry.scales), scales, name);
         const kept = readTensorBytes(entry.values);
