@@ -22,7 +22,7 @@ import { initialValues } from "../src/model/initialValues.ts";
 import { LLM_PROJECTIONS } from "../src/model/lora.ts";
 import { type MemorySettings, memorySettings, NOTHING_SAVED } from "../src/model/memory.ts";
 import { KINDS, type QuantKind } from "../src/model/quantised/matrix.ts";
-import type { QuantPart } from "../src/model/quantised/parts.ts";
+import { partsFor, type QuantPart } from "../src/model/quantised/parts.ts";
 import { quantisedFiles } from "../src/model/quantised/store.ts";
 import { type TrainableSpec, trainablesOf } from "../src/model/trainables.ts";
 import { loadProcessor } from "../src/processor.ts";
@@ -84,17 +84,19 @@ export interface MeasureOptions {
   readonly memory?: MemorySettings;
 }
 
-const PARTS_OF_A_STEP: readonly QuantPart[] = ["text", "text.transposed", "vision"];
+/** Turned values change nothing, so none are made. */
+const A_STEP = { trains: "text", answers: false, savesMemory: true } as const;
 
 /** Loss and gradients of an adapter over a model. @param kind null: weights as stored */
 export async function measure(
   modelDir: string,
   kind: QuantKind | null,
-  { useDora, batches, roots, parts = PARTS_OF_A_STEP, memory = NOTHING_SAVED }: MeasureOptions,
+  { useDora, batches, roots, parts, memory = NOTHING_SAVED }: MeasureOptions,
 ): Promise<Measured> {
   const checkpoint = openCheckpoint(modelDir);
   const { spec, values } = usedAdapter(checkpoint, useDora);
-  const quantised = kind && (await quantisedFiles(checkpoint, { kind, parts, ...(roots ? { roots } : {}) }));
+  const made = { parts: parts ?? partsFor(checkpoint.architecture, A_STEP), ...(roots ? { roots } : {}) };
+  const quantised = kind && (await quantisedFiles(checkpoint, { kind, ...made }));
   const training = { optimizer: { ...ADAMW_DEFAULTS, weightDecay: 0 }, maxGradNorm: 1, memory };
   const thread = startEngine({ modelDir, device: CPU, quantised, trainable: spec, training });
   const engine = thread.remote;

@@ -53,10 +53,8 @@ const { values: flags } = parseArgs({
 
 const COLUMNS = ["shape", "tokens", "seconds", "tokens/s", "GFLOP/s", "of the GEMM rate", "tower", "peak GB"];
 const PYTHON = ["-c", "import torch, transformers, peft"];
-const hasReference =
-  flags.python !== "none" && spawnSync(flags.python, PYTHON, { stdio: "ignore" }).error === undefined
-    ? spawnSync(flags.python, PYTHON, { stdio: "ignore" }).status === 0
-    : false;
+const hasReference = flags.python !== "none" && spawnSync(flags.python, PYTHON, { stdio: "ignore" }).status === 0;
+
 async function rowOf(shape: string, tokens: number): Promise<string[]> {
   const dir = await folderOf(shape);
   const image = shape === "tiny" ? SCREENS.tiny : tokens < 1000 ? SCREENS.short : SCREENS.long;

@@ -14,7 +14,7 @@ import { type LoraModule, type LoraSettings, loraScale } from "./lora.ts";
 import { addLora, dora, earlyScale } from "./lowRank.ts";
 import { type MemorySettings, NOTHING_SAVED } from "./memory.ts";
 import { headWeight, isVision, type LinearModule, linearModules } from "./parameters.ts";
-import { formOf, turnedForm } from "./quantised/matrix.ts";
+import { formForGradients, formOf } from "./quantised/matrix.ts";
 import type { QuantisedEntry } from "./quantised/store.ts";
 import { rowSquares } from "./rowSquares.ts";
 
@@ -230,8 +230,7 @@ export class LayerBuilder {
     const { kind, inputBits } = quantised;
     const second = this.mode === "train" ? quantised.forGradients.get(name) : undefined;
     const form = formOf(kind, columns, { inputBits, isPacked: this.#packs(name, second !== undefined) });
-    const ofSecond = form.kind === "rows" ? turnedForm(form) : form;
-    const backward = second ? this.#fewBits(second, ofSecond, `${name}.forGradients`) : null;
+    const backward = second ? this.#fewBits(second, formForGradients(form), `${name}.forGradients`) : null;
     return { matrix: this.#fewBits(entry, form, name), backward, out };
   }
 

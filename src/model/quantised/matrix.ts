@@ -6,7 +6,6 @@ import { quantShapes } from "../../graph/shapes.ts";
 export const KINDS = ["int8", "int4"] as const;
 export type QuantKind = (typeof KINDS)[number];
 
-type Rows = Extract<QuantForm, { kind: "rows" }>;
 type Blocks = Extract<QuantForm, { kind: "blocks" }>;
 
 /** W [rows, columns] as [out, in]; `read` gives rows [start, end) in float32, in an array that may be written over. */
@@ -39,12 +38,16 @@ export function formOf(
   return { kind: "rows", rotation: rotationBlock(columns), inputBits, isPacked, isTurned: false };
 }
 
-/** Of a matrix by rows, for gradients: the same numbers, lying the other way. */
-export const turnedForm = (form: Rows): Rows => ({ ...form, isTurned: true });
+/** For gradients: rows are the same numbers, turned; the transpose in blocks is one of blocks, whose scales lie along `out`. */
+export const formForGradients = (form: QuantForm): QuantForm =>
+  form.kind === "rows" ? { ...form, isTurned: true } : form;
 
-/** What is stored of a matrix [out, in]. */
-export function storedShapes(form: QuantForm, out: number, columns: number) {
-  const [values = [], scales = [], zeroPoints = null] = quantShapes(form, out, columns);
+/** What is stored of a matrix [out, in], or of it for gradients. */
+export function storedShapes(form: QuantForm, [out, columns]: readonly [number, number], isForGradients: boolean) {
+  const isTransposed = isForGradients && form.kind === "blocks";
+  const kept = isForGradients ? formForGradients(form) : form;
+  const sides = isTransposed ? ([columns, out] as const) : ([out, columns] as const);
+  const [values = [], scales = [], zeroPoints = null] = quantShapes(kept, ...sides);
   return { dtype: form.kind === "rows" ? ("I8" as const) : ("U8" as const), values, scales, zeroPoints };
 }
 

@@ -1,8 +1,6 @@
 /** The parts of a model that are kept in few bits, each in a file of its own, and which of them a run needs. */
-import { required } from "../../utils/errors.ts";
-import type { TensorEntry } from "../../utils/safetensors.ts";
 import type { Architecture } from "../architecture.ts";
-import { headWeight, isVision, linearModules } from "../parameters.ts";
+import { headWeight, isVision, type LinearModule, linearModules } from "../parameters.ts";
 import { formOf, type QuantKind } from "./matrix.ts";
 
 /**
@@ -16,24 +14,19 @@ export type QuantPart = (typeof PARTS)[number];
 /** Whether a part is for gradients, beside another copy of the same matrices. */
 export const isForGradients = (part: QuantPart): boolean => part.includes(".");
 
-interface StoredModel {
-  readonly architecture: Architecture;
-  readonly tensors: ReadonlyMap<string, TensorEntry>;
-}
+/** The head apart. */
+const modulesOf = (architecture: Architecture, areOfVision: boolean): readonly LinearModule[] =>
+  linearModules(architecture).filter(({ name }) => name !== "lm_head" && isVision(name) === areOfVision);
 
 /** Names of the weight matrices that are kept in few bits, by part. */
-export function quantisedNames(model: StoredModel, kind: QuantKind, part: QuantPart): readonly string[] {
-  if (part === "head") return [headWeight(model.architecture)];
-  const isOfVision = part.startsWith("vision");
-  const names = linearModules(model.architecture).flatMap(({ name }) =>
-    name !== "lm_head" && isVision(name) === isOfVision ? [`${name}.weight`] : [],
-  );
-  if (!isForGradients(part)) return names;
+export function quantisedNames(architecture: Architecture, kind: QuantKind, part: QuantPart): readonly string[] {
+  if (part === "head") return [headWeight(architecture)];
+  const modules = modulesOf(architecture, part.startsWith("vision"));
   const wanted = part.endsWith(".turned") ? "rows" : "blocks";
-  return names.filter((name) => {
-    const [, columns = 0] = required(model.tensors.get(name), name).shape;
-    return formOf(kind, columns).kind === wanted;
-  });
+  const kept = isForGradients(part)
+    ? modules.filter(({ inFeatures }) => formOf(kind, inFeatures).kind === wanted)
+    : modules;
+  return kept.map(({ name }) => `${name}.weight`);
 }
 
 /** What a run does with its weights. */
@@ -48,9 +41,11 @@ export interface WeightUse {
 /** Numbers in the layers of the text up to which their values are kept turned too: it saves a tenth of a step. */
 const TURNED_NUMBERS = 2 ** 31;
 
-export function partsFor({ text }: Architecture, { trains, answers, savesMemory }: WeightUse): readonly QuantPart[] {
-  const { layers, hiddenSize, intermediateSize, heads, kvHeads, headDim } = text;
-  const numbers = layers * hiddenSize * (2 * (heads + kvHeads) * headDim + 3 * intermediateSize);
+export function partsFor(
+  architecture: Architecture,
+  { trains, answers, savesMemory }: WeightUse,
+): readonly QuantPart[] {
+  const numbers = modulesOf(architecture, false).reduce((sum, of) => sum + of.inFeatures * of.outFeatures, 0);
   const isTurned = !savesMemory && numbers <= TURNED_NUMBERS;
   return [
     ...(["text", "vision"] as const),

@@ -18,7 +18,7 @@ export function plannedQuantised(checkpoint: Checkpoint, kind: QuantKind, parts:
 }
 
 function entriesOf(checkpoint: Checkpoint, kind: QuantKind, part: QuantPart): [string, QuantisedEntry][] {
-  return quantisedNames(checkpoint, kind, part).map((name) => {
+  return quantisedNames(checkpoint.architecture, kind, part).map((name) => {
     const stored = storedOf(required(checkpoint.tensors.get(name), name), kind, part);
     const entry = (dtype: TensorDtype, shape: readonly number[]): TensorEntry => {
       const byteLength = byteLengthOf({ name, dtype, shape });

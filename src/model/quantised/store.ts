@@ -10,7 +10,7 @@ import type { Architecture } from "../architecture.ts";
 import { contentKey } from "./contentKey.ts";
 import { exactInputBits } from "./inputBits.ts";
 import { cacheRoots, findWhole, makeOnce } from "./keptFile.ts";
-import { formOf, type QuantKind, storedShapes, turnedForm } from "./matrix.ts";
+import { formOf, type QuantKind, storedShapes } from "./matrix.ts";
 import { isForGradients, PARTS, type QuantPart, quantisedNames } from "./parts.ts";
 import { writeInParallel } from "./writeFile.ts";
 
@@ -53,7 +53,7 @@ export async function quantisedFiles(weights: Weights, options: QuantiseOptions)
   const key = await contentKey(weights.tensors, roots);
   const files: Partial<Record<QuantPart, string>> = {};
   for (const part of parts) {
-    if (quantisedNames(weights, kind, part).length === 0) continue;
+    if (quantisedNames(weights.architecture, kind, part).length === 0) continue;
     const name = `${key}/${kind}-v${VERSION}.${part}.safetensors`;
     files[part] =
       (await findWhole(roots, name, onNote)) ??
@@ -71,18 +71,15 @@ export async function quantisedFiles(weights: Weights, options: QuantiseOptions)
 
 /** Matrices to be kept, with the shapes of what is written for them. */
 function matricesOf(weights: Weights, kind: QuantKind, part: QuantPart) {
-  return quantisedNames(weights, kind, part).map((name) => {
+  return quantisedNames(weights.architecture, kind, part).map((name) => {
     const entry = required(weights.tensors.get(name), name);
     return { entry, kind, isForGradients: isForGradients(part), stored: storedOf(entry, kind, part) };
   });
 }
 
 /** Shapes of what is stored of a weight [out, in] in a part. */
-export function storedOf({ shape: [rows = 0, columns = 0] }: TensorEntry, kind: QuantKind, part: QuantPart) {
-  const form = formOf(kind, columns);
-  if (!isForGradients(part)) return storedShapes(form, rows, columns);
-  return form.kind === "rows" ? storedShapes(turnedForm(form), rows, columns) : storedShapes(form, columns, rows);
-}
+export const storedOf = ({ shape: [rows = 0, columns = 0] }: TensorEntry, kind: QuantKind, part: QuantPart) =>
+  storedShapes(formOf(kind, columns), [rows, columns], isForGradients(part));
 
 /** A matrix in few bits, where it lies. */
 export interface QuantisedEntry {

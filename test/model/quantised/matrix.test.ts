@@ -9,7 +9,6 @@ import {
   type QuantKind,
   quantise,
   storedShapes,
-  turnedForm,
 } from "../../../src/model/quantised/matrix.ts";
 import { required } from "../../../src/utils/errors.ts";
 import { elementCount } from "../../../src/utils/safetensors.ts";
@@ -62,10 +61,10 @@ for (const [rows, columns] of [
     const { values, scales } = quantise(sourceOf(w), "int8", false);
     const turned = quantise(sourceOf(w), "int8", true);
     assert.deepEqual(turned.scales, scales);
-    assert.deepEqual(storedShapes(turnedForm(form), rows, columns).values, [rows, columns]);
+    assert.deepEqual(storedShapes(form, [rows, columns], true).values, [rows, columns]);
     for (let r = 0; r < rows; r++)
       for (let c = 0; c < columns; c++) assert.equal(turned.values[r * columns + c], values[c * rows + r]);
-    assert.deepEqual(storedShapes(form, rows, columns), {
+    assert.deepEqual(storedShapes(form, [rows, columns], false), {
       ...{ dtype: "I8", values: [columns, rows], scales: [rows], zeroPoints: null },
     });
     assert.ok(largestShare(scales, expected.scales) <= F32);
@@ -118,7 +117,7 @@ for (const [kind, bits, block, columns] of [
       const w = isTransposed ? transposed(stored) : stored;
       assert.deepEqual(formOf(kind, columns), { kind: "blocks", bits, block, roundsInput: kind === "int4" });
       const arrays = quantise(sourceOf(w), kind, isTransposed);
-      const shapes = storedShapes(formOf(kind, columns), 270, columns);
+      const shapes = storedShapes(formOf(kind, columns), [270, columns], false);
       const sizes = [shapes.values, shapes.scales, shapes.zeroPoints ?? []].map(elementCount);
       assert.deepEqual([arrays.values.length, arrays.scales.length, arrays.zeroPoints?.length], sizes);
       const got = meant(stored, kind, arrays);

@@ -10,10 +10,17 @@ import { encodeOnnx } from "../../../src/graph/onnx.ts";
 import type { InputBits, QuantForm, QuantMatrix } from "../../../src/graph/ops.ts";
 import { wantsPacking } from "../../../src/graph/quantMatMul.ts";
 import { exactInputBits } from "../../../src/model/quantised/inputBits.ts";
-import { formOf, type QuantKind, quantise, storedShapes, turnedForm } from "../../../src/model/quantised/matrix.ts";
+import {
+  formForGradients,
+  formOf,
+  type QuantKind,
+  quantise,
+  storedShapes,
+} from "../../../src/model/quantised/matrix.ts";
 import { CPU } from "../../../src/runtime/device.ts";
 import { openSession } from "../../../src/runtime/session.ts";
 import { floats } from "../../../src/runtime/tensor.ts";
+import { readModel } from "../../graph/protobuf.ts";
 import { scratchFolder } from "../../train/folders.ts";
 import {
   cosine,
@@ -42,9 +49,8 @@ function stored(graph: Graph, w: Matrix, [kind, inputBits]: Kind, isForGradients
     isForGradients,
   );
   const straight = formOf(kind, w.columns, { inputBits });
-  const form = isForGradients && straight.kind === "rows" ? turnedForm(straight) : straight;
-  const isTransposed = isForGradients && form.kind === "blocks";
-  const shapes = isTransposed ? storedShapes(form, w.columns, w.rows) : storedShapes(form, w.rows, w.columns);
+  const form = isForGradients ? formForGradients(straight) : straight;
+  const shapes = storedShapes(straight, [w.rows, w.columns], isForGradients);
   const name = `${kind}-${w.rows}-${w.columns}-${isForGradients}`;
   const weight = (part: string, dtype: "int8" | "uint8" | "float32", shape: readonly number[], data: Uint8Array) => {
     writeFileSync(join(folder, `${name}.${part}`), data);
@@ -115,8 +121,8 @@ function expectedAgainst(a: Matrix, w: Matrix, { rotation, inputBits }: Extract<
 
 /** Of the largest number: sums in float32; a number of a row that is rounded the other way; in int4 x is rounded by the runtime. */
 const WITHIN = { rows: 1e-3, blocks: 1e-5, roundedInput: 2e-2 };
-/** Gradients by rows are rounded as they come, W being rotated for the other product. */
 const COSINE = { int8: { 8: 0.9995, 7: 0.999 }, int4: { 8: 0.98, 7: 0.98 } };
+/** Gradients by rows are rounded as they come, W being rotated for the other product. */
 const COSINE_AGAINST = { 8: 0.9993, 7: 0.997 };
 
 for (const [kind, inputBits, rows, columns] of [
@@ -168,4 +174,18 @@ test("a gradient through blocks needs their transpose", () => {
   const x = graph.input("x", "float32", ["T", 64]);
   const loss = ops.reduceSum(ops.quantMatMul(x, stored(graph, w, ["int4", 8], false), 32), [0, 1]);
   assert.throws(() => differentiate(ops, loss, [x]), /in blocks without a transpose/);
+});
+
+test("rows are turned when their gradient is there: the runtime would turn all of them before the first product", () => {
+  const graph = new Graph("turned late");
+  const ops = builderOf(graph);
+  const w = randomMatrix(32, 512, "w", 4);
+  const x = graph.input("x", "float32", ["T", 512]);
+  const loss = ops.reduceSum(ops.quantMatMul(x, stored(graph, w, ["int8", 8], false), 32), [0, 1]);
+  const [dx = loss] = differentiate(ops, loss, [x]);
+  graph.output("dx", dx);
+  const { nodes, initializers } = readModel(encodeOnnx(graph));
+  const turning = nodes.filter(({ op }) => op === "Transpose");
+  assert.equal(turning.length, 1);
+  assert.ok(initializers.every(({ name }) => !turning[0]?.inputs.includes(name)));
 });

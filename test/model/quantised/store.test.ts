@@ -56,7 +56,7 @@ test("every matrix of every part is in its file, as `quantise` makes it, from fl
     for (const areForGradients of [false, true]) {
       const entries = openQuantised({ files }, areForGradients);
       const names = PARTS.filter((part) => isForGradients(part) === areForGradients).flatMap((part) =>
-        quantisedNames(of, "int8", part),
+        quantisedNames(of.architecture, "int8", part),
       );
       assert.deepEqual([...entries.keys()].sort(), [...names].sort());
       for (const name of names) {
