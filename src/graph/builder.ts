@@ -87,7 +87,7 @@ export function builderOf(graph: Graph, stand?: (value: Value) => Value) {
     crossEntropy: (logits: Value, labels: Value) => one("CrossEntropy", [logits, labels], NO_ATTRS),
     subtractOneHot: (x: Value, index: Value) => one("SubtractOneHot", [x, index], NO_ATTRS),
     gather: (table: Value, indices: Value, axis = 0) => one("Gather", [table, indices], { axis }),
-    scatterRows: (x: Value, rows: Value, updates: Value, reduction: "none" | "add") =>
+    scatterRows: (x: Value, rows: Value, updates: Value, reduction: AttrsOf<"ScatterRows">["reduction"]) =>
       one("ScatterRows", [x, rows, updates], { reduction }),
     reshape: (x: Value, shape: Shape) => (sameShape(x.shape, shape) ? x : one("Reshape", [x], { shape })),
     transpose: (x: Value, perm: readonly number[]) =>

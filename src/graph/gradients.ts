@@ -124,7 +124,7 @@ const scatterRows: GradientRule<"ScatterRows"> = (
   { inputs: [, rows, updates], attrs: { reduction } },
   needs,
 ) => [
-  needs[0] ? (reduction === "add" ? grad : ops.scatterRows(grad, rows, ops.fill(updates.shape, 0), "none")) : null,
+  needs[0] ? (reduction === "none" ? ops.scatterRows(grad, rows, ops.fill(updates.shape, 0), "none") : grad) : null,
   null,
   needs[2] ? ops.gather(grad, rows) : null,
 ];

@@ -5,6 +5,7 @@ import type { Dim, Shape } from "./dim.ts";
 import type { NodeOf } from "./graph.ts";
 import type { Op } from "./ops.ts";
 import { quantMatMul } from "./quantMatMul.ts";
+import { scatterRows } from "./scatterRows.ts";
 import { filled, fullShape, reshaped, scalarDimension } from "./shapeValues.ts";
 import { storedMatMul } from "./storedMatMul.ts";
 import { webgpuLowerings } from "./webgpu.ts";
@@ -68,25 +69,6 @@ const subtractOneHot: Lowering<"SubtractOneHot"> = (w, { inputs: [, index] }, [x
   const rows: Shape = [index.shape[0] as Dim, 1];
   const column = reshaped(w, at, rows);
   w.node("ScatterElements", [x, column, filled(w, rows, -1, "float32")], outputs, { axis: 1, reduction: "add" });
-};
-
-/**
- * The CPU kernel of ScatterND adds repeated rows from several threads at once; ScatterElements works through its list in
- * order. So additions spell out the row of every element, and replacements, whose rows are distinct, take ScatterND.
- */
-const scatterRows: Lowering<"ScatterRows"> = (
-  w,
-  { inputs: [, rows, updates], attrs },
-  [x = "", at = "", values = ""],
-  outputs,
-) => {
-  const count = rows.shape[0] as Dim;
-  if (attrs.reduction === "none") return w.node("ScatterND", [x, reshaped(w, at, [count, 1]), values], outputs);
-  const column = reshaped(w, at, [count, ...updates.shape.slice(1).map(() => 1)]);
-  w.node("ScatterElements", [x, w.value("Expand", [column, fullShape(w, updates.shape)]), values], outputs, {
-    axis: 0,
-    reduction: "add",
-  });
 };
 
 /** murmur3's finaliser over uint32: h ^= h >> 16; h *= c1; h ^= h >> 13; h *= c2; h ^= h >> 16 */

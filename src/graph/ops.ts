@@ -125,10 +125,10 @@ export interface Ops {
   SubtractOneHot: { inputs: readonly [x: Value, index: Value]; attrs: object };
   // moving numbers
   Gather: { inputs: readonly [table: Value, indices: Value]; attrs: { readonly axis: number } };
-  /** x [R, ...] with rows replaced by, or increased by, updates [M, ...]. Rows may repeat only when they are added. */
+  /** x [R, ...] with rows replaced by, or increased by, updates [M, ...]. Only `add` lets rows repeat, and takes longer for it. */
   ScatterRows: {
     inputs: readonly [x: Value, rows: Value, updates: Value];
-    attrs: { readonly reduction: "none" | "add" };
+    attrs: { readonly reduction: "none" | "add" | "addDistinct" };
   };
   Reshape: { inputs: readonly [x: Value]; attrs: { readonly shape: Shape } };
   Transpose: { inputs: readonly [x: Value]; attrs: { readonly perm: readonly number[] } };

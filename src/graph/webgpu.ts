@@ -6,6 +6,7 @@
  */
 import { type Dim, symbolsOf } from "./dim.ts";
 import type { Value } from "./graph.ts";
+import { replacing } from "./scatterRows.ts";
 import { fullShape, reshaped, scalarDimension } from "./shapeValues.ts";
 import { sine } from "./sine.ts";
 import { int64s, type Lowering, type Lowerings, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
@@ -161,9 +162,9 @@ const scatterRows: Lowering<"ScatterRows"> = (
   outputs,
 ) => {
   const count = rows.shape[0] as Dim;
-  if (attrs.reduction === "none") {
+  if (attrs.reduction !== "add") {
     const places = widened(w, reshaped(w, at, [count, 1]));
-    return w.node("ScatterND", [x, places, values], outputs);
+    return w.node("ScatterND", [x, places, replacing(w, [x, at, values], attrs)], outputs);
   }
   const column = reshaped(w, at, [count, ...updates.shape.slice(1).map(() => 1)]);
   const places = w.value("Expand", [column, fullShape(w, updates.shape)]);

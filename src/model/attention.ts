@@ -1,6 +1,7 @@
 /**
  * Attention in blocks of queries: no more than the scores of one block are in memory at once, and a causal model leaves out
- * the keys behind a block. Of the scores nothing is kept: the gradient computes those of each block anew, from last to first.
+ * the keys behind a block. Of the scores nothing is kept where memory counts: the gradient computes those of each block anew,
+ * from last to first.
  */
 import { type Builder, builderOf } from "../graph/builder.ts";
 import { type Dim, divDims, mulDims } from "../graph/dim.ts";
@@ -20,6 +21,8 @@ export interface Blocks {
   readonly count: number;
   /** No query sees a later key. */
   readonly isCausal: boolean;
+  /** What queries take of keys, softmax(scores), is kept for the gradient. */
+  readonly keepsShares: boolean;
   /** Added to the scores of each block, [.., T/n, keys]; null where every key is seen. */
   readonly biases: readonly Value[] | null;
 }
@@ -28,10 +31,10 @@ export interface Blocks {
 export function cutInto(
   ops: Builder,
   count: number,
-  { bias, isCausal }: { bias: Value | null; isCausal: boolean },
+  { bias, ...of }: Omit<Blocks, "count" | "biases"> & { bias: Value | null },
 ): Blocks | null {
   if (count === 1) return null;
-  return { count, isCausal, biases: bias && biasesOf(ops, bias, { count, isCausal }) };
+  return { count, ...of, biases: bias && biasesOf(ops, bias, { count, ...of }) };
 }
 
 function biasesOf(ops: Builder, bias: Value, { count, isCausal }: Omit<Blocks, "biases">): Value[] {
@@ -50,13 +53,18 @@ export function blockedAttention(ops: Builder, of: BlockedAttention): Value {
     const cut = cutsOf(ops, of);
     const parts = Array.from({ length: blocks.count }, (_, i) => {
       const { v: values, ...seen } = cut.keys(i);
-      return inGroups(ops, ops.matMul(shares(ops, of, { q: cut.queries(i), ...seen }), values), of);
+      const p = shares(ops, of, { q: cut.queries(i), ...seen });
+      return { p, mixed: inGroups(ops, ops.matMul(p, values), of) };
     });
-    const output = ops.concat(parts, 3);
+    const output = ops.concat(
+      parts.map(({ mixed }) => mixed),
+      3,
+    );
+    const kept = blocks.keepsShares ? parts.map(({ p }) => p) : null;
     return {
       inputs: [q, k, v],
       output,
-      gradient: (grad, stand) => gradient(builderOf(ops.graph, stand), of, { output, grad }),
+      gradient: (grad, stand) => gradient(builderOf(ops.graph, stand), of, { output, grad, kept }),
     };
   });
 }
@@ -90,7 +98,7 @@ function shares(ops: Builder, of: BlockedAttention, { q, k, bias }: Omit<Seen, "
 function gradient(
   ops: Builder,
   of: BlockedAttention,
-  { output, grad }: { output: Value; grad: Value },
+  { output, grad, kept }: { output: Value; grad: Value; kept: readonly Value[] | null },
 ): readonly Value[] {
   const { scale, blocks } = of;
   const cut = cutsOf(ops, of);
@@ -101,7 +109,7 @@ function gradient(
   let known = [grad];
   for (let i = blocks.count - 1; i >= 0; i--) {
     const [q, g, { v, ...seen }] = [ops.after(cut.queries(i), known), grads(i), cut.keys(i)];
-    const p = shares(ops, of, { q, ...seen });
+    const p = kept?.[i] ?? shares(ops, of, { q, ...seen });
     dv.add(ops.matMul(p, g, { transA: true }));
     const ds = ops.mul(p, ops.sub(ops.matMul(g, v, { transB: true }), inner(i)));
     dq.unshift(inGroups(ops, ops.matMul(ds, seen.k, { alpha: scale }), of));

@@ -11,6 +11,8 @@ export interface MemorySettings {
   readonly keepsMixtures: boolean;
   /** Blocks of queries in the attention over tokens: T is a multiple of it. */
   readonly tokenBlocks: number;
+  /** Of these blocks, what queries take of keys is kept and not computed again. */
+  readonly keepsShares: boolean;
   /** And in that over patches where the tower trains; P is a multiple of 4. */
   readonly patchBlocks: number;
 }
@@ -19,6 +21,7 @@ export const NOTHING_SAVED: MemorySettings = {
   recomputes: "nothing",
   keepsMixtures: false,
   tokenBlocks: 1,
+  keepsShares: false,
   patchBlocks: 1,
 };
 
@@ -31,6 +34,8 @@ const LARGE_BLOCKS = { bytes: 2 ** 28, most: 16 };
 const PATCH_BLOCKS = { bytes: 2 ** 25, most: 4 };
 /** Bytes of what passes over memory leave behind, above which it is computed again. */
 const PASS_BYTES = 2 ** 28;
+/** Bytes of what all queries take of all keys, up to which it is kept. */
+const SHARE_BYTES = 2 ** 28;
 /** Bytes of all layers' mixtures up to which they are kept. */
 const MIXTURE_BYTES = 2 ** 29;
 
@@ -49,11 +54,15 @@ export function memorySettings(
 ): MemorySettings {
   const [tokens, mixed] = [rows * tokensPerRow, text.heads * text.headDim];
   const passes = 2 * text.intermediateSize + 2 * text.hiddenSize + mixed + 2 * text.kvHeads * text.headDim; // a token and layer
+  const scores = text.heads * rows * tokensPerRow ** 2;
+  const tokenBlocks = blockCount(scores, smallBlocks(text.layers), LARGE_BLOCKS);
   const isLarge = 4 * tokens * text.layers * passes > PASS_BYTES;
   return {
     recomputes: checkpointsGradients ? "layers" : isLarge ? "passes" : "nothing",
     keepsMixtures: checkpointsGradients && 4 * tokens * text.layers * mixed <= MIXTURE_BYTES,
-    tokenBlocks: blockCount(text.heads * rows * tokensPerRow ** 2, smallBlocks(text.layers), LARGE_BLOCKS),
+    tokenBlocks,
+    keepsShares:
+      tokenBlocks > 1 && !checkpointsGradients && 4 * scores * text.layers * causalPart(tokenBlocks) <= SHARE_BYTES,
     patchBlocks: blockCount(vision.heads * patches ** 2, PATCH_BLOCKS),
   };
 }
@@ -68,6 +77,9 @@ function smallBlocks(layers: number): BlockLimit {
   const { bytes, most, mostOfAllLayers } = SMALL_BLOCKS;
   return { bytes, most: Math.min(most, 2 ** Math.floor(Math.log2(Math.max(1, mostOfAllLayers / layers)))) };
 }
+
+/** Of all products of queries and keys, those that are left where no block meets the keys behind it. */
+const causalPart = (blocks: number): number => (blocks + 1) / (2 * blocks);
 
 /** One where the scores are few, else a power of two. */
 function blockCount(scores: number, ...limits: readonly BlockLimit[]): number {

@@ -177,12 +177,16 @@ export function textStack(layers: LayerBuilder, inputs: TextInputs, rows: Value)
   const rotation = rotationOf(layers, inputs.positionIds);
   const { visible } = inputs;
   const bias = visible.kind === "bias" ? visible.bias : null;
-  const blocks = cutInto(ops, layers.memory.tokenBlocks, { bias, isCausal: true });
+  const blocks = cutInto(ops, layers.memory.tokenBlocks, {
+    bias,
+    isCausal: true,
+    keepsShares: layers.memory.keepsShares,
+  });
   const grown: KeysAndValues[] = [];
   // DeepStack: the first layers add features of their own to the image tokens
   const withFeatures = (sum: Value, layer: number): Value => {
     const extra = deepstack[layer];
-    return extra ? ops.scatterRows(sum, imageRows, ops.add(ops.gather(sum, imageRows), extra), "none") : sum;
+    return extra ? ops.scatterRows(sum, imageRows, extra, "addDistinct") : sum;
   };
   for (let layer = 0; layer < architecture.text.layers; layer++) {
     const isLast = layer === architecture.text.layers - 1; // its backward pass comes next, there is nothing to save

@@ -130,7 +130,11 @@ export function visionTower(layers: LayerBuilder, inputs: VisionInputs): VisionO
   const { depth, deepstackIndexes } = architecture.vision;
   return graph.within("visual", () => {
     const rotation = rotationOf(layers, inputs);
-    const blocks = cutInto(layers.ops, layers.memory.patchBlocks, { bias: inputs.attentionBias, isCausal: false });
+    const blocks = cutInto(layers.ops, layers.memory.patchBlocks, {
+      bias: inputs.attentionBias,
+      isCausal: false,
+      keepsShares: false,
+    });
     let x = graph.within("patch_embed", () => embedPatches(layers, inputs));
     const deepstack: Value[] = [];
     for (let index = 0; index < depth; index++) {

@@ -191,6 +191,13 @@ const cases: Readonly<Record<string, Case>> = {
     ],
     build: (ops, [x, u]) => ops.scatterRows(x as Value, rows(ops, [2, 0]), u as Value, "none"),
   },
+  "ScatterRows, adding to distinct rows": {
+    shapes: [
+      [4, 2],
+      [2, 2],
+    ],
+    build: (ops, [x, u]) => ops.exp(ops.scatterRows(x as Value, rows(ops, [2, 0]), u as Value, "addDistinct")),
+  },
   "ScatterRows, adding to one row twice": {
     shapes: [
       [3, 2],

@@ -18,18 +18,23 @@ const lora = trainablesOf(tiny, {
   settings: { r: 4, alpha: 8, dropout: 0, targetModules: [...LLM_PROJECTIONS] },
 });
 const LONG = 8192;
-const settingsFor = (heads: number, layers: number, tokensPerRow: number, rows = 1): MemorySettings =>
+const settingsFor = (
+  heads: number,
+  layers: number,
+  tokensPerRow: number,
+  { rows = 1, checkpoints = true } = {},
+): MemorySettings =>
   memorySettings(
     { ...architecture, text: { ...architecture.text, heads, layers } },
     { rows, tokensPerRow, patches: 0 },
-    true,
+    checkpoints,
   );
 
 test("short rows stay whole; long ones are cut until 4 MiB of scores are left, or into blocks that open fast; further where 256 MiB would be left", () => {
   assert.deepEqual(memorySettings(architecture, { rows: 8, tokensPerRow: 300, patches: 200 }, false), NOTHING_SAVED);
   const blocks = (...of: Parameters<typeof settingsFor>): number => settingsFor(...of).tokenBlocks;
   assert.deepEqual(
-    [blocks(16, 8, 724), blocks(16, 8, 725), blocks(16, 28, 1103), blocks(16, 28, 1103, 2)],
+    [blocks(16, 8, 724), blocks(16, 8, 725), blocks(16, 28, 1103), blocks(16, 28, 1103, { rows: 2 })],
     [1, 8, 4, 4],
   );
   assert.deepEqual(
@@ -41,6 +46,13 @@ test("short rows stay whole; long ones are cut until 4 MiB of scores are left, o
     memorySettings(architecture, { rows: 1, tokensPerRow: 10, patches: count }, false).patchBlocks;
   const most = Math.floor(Math.sqrt(2 ** 23 / heads));
   assert.deepEqual([patches(most), patches(most + 1), patches(10 * most)], [1, 2, 4]);
+});
+
+test("what queries take of keys is kept while it is small, and no layer is computed again", () => {
+  const kept = (tokens: number, checkpoints = false) => settingsFor(16, 8, tokens, { checkpoints }).keepsShares;
+  const most = Math.floor(Math.sqrt(2 ** 28 / (4 * 16 * 8 * (9 / 16)))); // of 8 blocks 9 / 16 are computed
+  assert.deepEqual([kept(most), kept(most + 1)], [true, false]);
+  assert.equal(kept(most, true), false);
 });
 
 test("what passes over memory leave behind is kept while it is small, what attention makes while it is beside layers computed again", () => {
@@ -118,4 +130,11 @@ test("each way to save memory saves some, and the backward pass reads nothing of
   assert.equal(kept.flops, passes.flops);
   assert.ok(layers.flops > kept.flops, "layers are computed again");
   assert.equal(mixtures.flops, kept.flops, "but not their mixtures");
+  const shares = built({ ...inBlocks, keepsShares: true });
+  assert.ok(shares.peak > kept.peak, "shares take memory");
+  assert.equal(
+    7 * shares.flops,
+    6 * kept.flops,
+    "of scores, mixtures, four gradients, and scores again, all but the last",
+  );
 });

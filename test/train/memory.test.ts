@@ -18,6 +18,7 @@ const RECOMPUTED: MemorySettings = { ...NOTHING_SAVED, recomputes: "layers" };
 const PASSES: MemorySettings = { ...NOTHING_SAVED, recomputes: "passes" };
 const IN_BLOCKS: MemorySettings = { ...PASSES, tokenBlocks: 4, patchBlocks: 2 };
 const BOTH: MemorySettings = { ...IN_BLOCKS, recomputes: "layers" };
+const SHARES_KEPT: MemorySettings = { ...IN_BLOCKS, keepsShares: true };
 const MIXTURES_KEPT: MemorySettings = { ...BOTH, keepsMixtures: true };
 
 interface Sums {
@@ -69,7 +70,7 @@ async function compare(spec: TrainableSpec, rows: Rows, ways: readonly MemorySet
 }
 
 test("LoRA: packed rows with pictures", () =>
-  compare(loraSpec(), PACKED, [RECOMPUTED, PASSES, IN_BLOCKS, BOTH, MIXTURES_KEPT]));
+  compare(loraSpec(), PACKED, [RECOMPUTED, PASSES, IN_BLOCKS, SHARES_KEPT, BOTH, MIXTURES_KEPT]));
 
 test("LoRA without pictures", () => compare(loraSpec(), [[2]], [BOTH]));
 
@@ -78,7 +79,7 @@ test("DoRA with dropout, whose masks are drawn again", () => {
   return compare({ kind: "lora", settings }, [[0], [1]], [RECOMPUTED, PASSES]);
 });
 
-test("the whole model, its tower in blocks of patches", () => compare(FULL, PACKED, [BOTH, IN_BLOCKS]));
+test("the whole model, its tower in blocks of patches", () => compare(FULL, PACKED, [BOTH, IN_BLOCKS, SHARES_KEPT]));
 
 test("an adapter in the middle of the model", () => {
   const settings = { r: 4, alpha: 8, dropout: 0, targetModules: ["layers.1.self_attn.k_proj", "layers.1.mlp.up_proj"] };
