@@ -11,11 +11,11 @@ import { storedMatMul } from "./storedMatMul.ts";
 import { webgpuLowerings } from "./webgpu.ts";
 import {
   type Attribute,
-  fromZero,
   int64s,
   type Lowering,
   type Lowerings,
   MICROSOFT,
+  numbersAfter,
   ONNX_DTYPES,
   type Target,
   type Writer,
@@ -44,24 +44,21 @@ const reduction =
   (w, { attrs: { axes, keepdims } }, [x = ""], outputs) =>
     w.node(opType, [x, int64s(w, axes)], outputs, { keepdims: Number(keepdims) });
 
-/**
- * A Reshape by zeros, which stand for x's own lengths and which follow from a length of each of the others: nothing is
- * copied. A length that is known beforehand would not do, because the runtime computes what follows from it at once.
- */
-const after: Lowering<"After"> = (w, { inputs: [{ shape }, ...others] }, [x = "", ...names], outputs) => {
-  const lengths = names.map((name, i) => {
-    const axis = others[i]?.shape.findIndex((dim) => typeof dim !== "number") ?? 0;
-    return w.once(`length of ${name}`, () => w.value("Shape", [name], { start: axis, end: axis + 1 }));
-  });
-  const sum = lengths.reduce((known, one) => w.once(`${known} + ${one}`, () => w.value("Add", [known, one])));
-  const zero = w.once(`0 * ${sum}`, () => w.value("Mul", [sum, int64s(w, [0])]));
-  if (shape.length === 0) {
-    const row = w.value("Reshape", [x, int64s(w, [1])]);
-    return w.node("Gather", [row, w.value("Reshape", [zero, w.constant([], [0], "int64")])], outputs);
+/** The runtime knows of every Gemm that it makes a matrix, which spreads from there: a Reshape ends it (onnx.ts). */
+const gemm: Lowering<"Gemm"> = (w, { attrs: { transA, transB, alpha } }, inputs, outputs) => {
+  const attributes = { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } };
+  if (!w.runsAsWritten) return w.node("Gemm", inputs, outputs, attributes);
+  w.node("Reshape", [w.value("Gemm", inputs, attributes), w.late([0, 0])], outputs);
+};
+
+/** A Reshape by zeros, which stand for x's own lengths and are known when the others are: nothing is copied. */
+const after: Lowering<"After"> = (w, { inputs: [{ shape }] }, [x = "", ...others], outputs) => {
+  if (shape.length > 0) {
+    const lengths = shape.map(() => 0);
+    return w.node("Reshape", [x, numbersAfter(w, int64s(w, lengths), others)], outputs);
   }
-  const zeros = shape.map(() => 0);
-  const target = w.once(`${shape.length} of ${zero}`, () => fromZero(w, zeros, zero));
-  w.node("Reshape", [x, target], outputs);
+  const row = w.value("Reshape", [x, int64s(w, [1])]);
+  w.node("Gather", [row, numbersAfter(w, w.constant([0], [], "int64"), others)], outputs);
 };
 
 /** Adds -1 at one place of each row. */
@@ -121,8 +118,7 @@ const lowerings: Lowerings = {
   And: plain("And"),
   Where: plain("Where"),
   MatMul: matMul,
-  Gemm: (w, { attrs: { transA, transB, alpha } }, inputs, outputs) =>
-    w.node("Gemm", inputs, outputs, { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } }),
+  Gemm: gemm,
   StoredMatMul: storedMatMul,
   QuantMatMul: quantMatMul,
   ReduceSum: reduction("ReduceSum"),

@@ -154,9 +154,13 @@ class GraphWriter implements Writer {
     });
   }
 
+  get runsAsWritten(): boolean {
+    return this.isOrdered && this.target === "cpu";
+  }
+
   late(data: readonly number[]): string {
     const [symbol] = this.#sources.keys();
-    if (!this.isOrdered || this.target !== "cpu" || symbol === undefined) return int64s(this, data);
+    if (symbol === undefined) return int64s(this, data);
     const zero = this.once("zero", () => this.value("Mul", [this.symbol(symbol), int64s(this, [0])]));
     return this.once(`late ${data}`, () => fromZero(this, data, zero));
   }

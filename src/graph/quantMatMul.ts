@@ -8,7 +8,7 @@ import type { Dim } from "./dim.ts";
 import type { InputBits, QuantForm } from "./ops.ts";
 import { Rotation } from "./rotation.ts";
 import { filled } from "./shapeValues.ts";
-import { int64s, knownAfter, type Lowering, MICROSOFT, type Writer } from "./writer.ts";
+import { int64s, knownAfter, type Lowering, lengths, MICROSOFT, type Writer } from "./writer.ts";
 
 const LEAST_SCALE = 1e-30; // of a row of zeros
 
@@ -66,13 +66,13 @@ function againstRows(
   if (form.rotation === 1) w.node("Mul", [product, scale], outputs);
   else {
     const sized = w.value("Mul", [product, scale]);
-    w.node("Reshape", [rotatedBlocks(w, sized, form.rotation, true), w.late([-1, out])], outputs);
+    w.node("Reshape", [rotatedBlocks(w, sized, form.rotation, true), lengths(w, [-1, out])], outputs);
   }
 }
 
 function rotatedRows(w: Writer, { name, shape: [, columns] }: Matrix, rotation: number): string {
   if (rotation === 1) return name;
-  return w.value("Reshape", [rotatedBlocks(w, name, rotation, false), w.late([-1, Number(columns)])]);
+  return w.value("Reshape", [rotatedBlocks(w, name, rotation, false), lengths(w, [-1, Number(columns)])]);
 }
 
 /** x R, or x R^T, for each block of a row: [rows * blocks, rotation]. */
@@ -80,7 +80,7 @@ function rotatedBlocks(w: Writer, x: string, rotation: number, isBack: boolean):
   const matrix = w.once(`rotation ${rotation}`, () =>
     w.constant([...new Rotation(rotation).matrix()], [rotation, rotation], "float32"),
   );
-  const blocks = w.value("Reshape", [x, w.late([-1, rotation])]);
+  const blocks = w.value("Reshape", [x, lengths(w, [-1, rotation])]);
   return isBack
     ? w.value("FusedMatMul", [blocks, matrix], { transB: 1 }, MICROSOFT)
     : w.value("MatMul", [blocks, matrix]);

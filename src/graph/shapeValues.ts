@@ -1,7 +1,7 @@
 /** Shapes as ONNX values: numbers where they are known, else read off an input when a run begins. */
 import { type Dim, factorOf, type Shape, symbolsOf } from "./dim.ts";
 import type { DType } from "./value.ts";
-import { type Attribute, int64s, type Writer } from "./writer.ts";
+import { type Attribute, int64s, lengths, type Writer } from "./writer.ts";
 
 /** One dimension as int64 [1]. */
 export function dimension(w: Writer, dim: Dim): string {
@@ -43,7 +43,7 @@ export function reshapeTarget(
   const unknown = shape.filter((dim) => typeof dim !== "number").length;
   if (unknown > 1 || shape.includes(0)) return { target: fullShape(w, shape), attributes: { allowzero: 1 } };
   const left = shape.map((dim) => (typeof dim === "number" ? dim : -1));
-  return { target: w.late(left), attributes: {} };
+  return { target: lengths(w, left), attributes: {} };
 }
 
 export function reshaped(w: Writer, x: string, shape: Shape, output?: string): string {

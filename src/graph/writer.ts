@@ -35,7 +35,9 @@ export interface Writer {
   constant(data: readonly number[], shape: readonly number[], dtype: DType): string;
   /** The length of a symbolic dimension at run time, as int64 [1], read off an input that has it. */
   symbol(name: string): string;
-  /** Numbers as int64 that the runtime learns in a run, where it should not reckon with shapes beforehand (onnx.ts). */
+  /** Whether the runtime changes nothing of the graph, nor should reckon with shapes beforehand (onnx.ts). */
+  readonly runsAsWritten: boolean;
+  /** Numbers as int64 that the runtime learns in a run. */
   late(data: readonly number[]): string;
   /** Computes once whatever `make` computes for this key. */
   once(key: string, make: () => string): string;
@@ -69,6 +71,10 @@ export type Lowerings = { readonly [O in Op]: Lowering<O> };
 
 export const int64s = (w: Writer, data: readonly number[]): string => w.constant(data, [data.length], "int64");
 
+/** Numbers for a Reshape. */
+export const lengths = (w: Writer, data: readonly number[]): string =>
+  w.runsAsWritten ? w.late(data) : int64s(w, data);
+
 /**
  * Numbers cut from a zero that only a run knows to their end: all of them. How many there are the runtime cannot tell
  * beforehand, as it could of a sum, so that it knows no more of a Reshape by them than that it is one.
@@ -76,9 +82,22 @@ export const int64s = (w: Writer, data: readonly number[]): string => w.constant
 export const fromZero = (w: Writer, data: readonly number[], zero: string): string =>
   w.value("Slice", [int64s(w, data), zero, int64s(w, [data.length])]);
 
-/** int64 [2] of zeros that are known only when the matrix x is. */
-export const zerosAfter = (w: Writer, x: string): string =>
-  w.once(`zeros after ${x}`, () => w.value("Mul", [w.value("Shape", [x]), int64s(w, [0])]));
+/**
+ * The same whole numbers, known only when the others are: broadcast by none of the lengths of each. Of what comes out the
+ * runtime cannot tell the rank beforehand, nor then of a Reshape by it.
+ */
+export const numbersAfter = (w: Writer, numbers: string, others: readonly string[]): string =>
+  others.reduce(
+    (known, other) =>
+      w.once(`${known} after ${other}`, () => {
+        const none = w.once(`no length of ${other}`, () => w.value("Shape", [other], { start: 0, end: 0 }));
+        return w.value("Expand", [known, none]);
+      }),
+    numbers,
+  );
+
+/** int64 [2] of zeros that are known only when x is. */
+export const zerosAfter = (w: Writer, x: string): string => numbersAfter(w, int64s(w, [0, 0]), [x]);
 
 /** A weight that is a matrix, for the runtime known only when x is: a Reshape by zeros keeps the shape and copies nothing. */
 export const knownAfter = (w: Writer, weight: string, x: string): string =>

@@ -1,6 +1,6 @@
 // Products with weights that stay in their file, stored in float32, bfloat16 and float16: against products worked out in double.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -12,6 +12,7 @@ import { CPU } from "../../src/runtime/device.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { floats } from "../../src/runtime/tensor.ts";
 import { bf16ToFloat32, float16ToFloat32, float32ToBf16, float32ToFloat16 } from "../../src/utils/bf16.ts";
+import { required } from "../../src/utils/errors.ts";
 import { randomFrom } from "../../src/utils/random.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "stored-"));
@@ -101,4 +102,24 @@ test("a large weight is converted in parts, to the same product", async () => {
     return sum;
   });
   assert.ok(errorOf(out.dx?.data.slice(0, K) ?? [], expected) < 1e-5);
+});
+
+test("a weight of 16 bits is converted in the run, not kept as float32 by the session", async () => {
+  const [K, N] = [8, 5];
+  const { bytes } = STORED.bfloat16(random(N * K, "w"));
+  writeFileSync(join(folder, "run.bin"), bytes);
+  const graph = new Graph("stored");
+  const place = { location: "run.bin", offset: 0, byteLength: bytes.byteLength };
+  const weight = graph.weight({ name: "w", dtype: "bfloat16", shape: [N, K], ...place });
+  graph.output("y", builderOf(graph).storedMatMul(graph.input("x", "float32", ["T", K]), weight));
+  const options = { device: CPU, weightsDir: folder, profilePrefix: join(folder, "profile") };
+  const session = await openSession(encodeOnnx(graph), options);
+  await session.run({ x: floats(random(3 * K, "x"), [3, K]) });
+  await session.release();
+  const profile = required(
+    readdirSync(folder).find((name) => name.startsWith("profile")),
+    "a profile",
+  );
+  const events = JSON.parse(readFileSync(join(folder, profile), "utf8")) as { args?: { op_name?: string } }[];
+  assert.ok(events.some(({ args }) => args?.op_name === "Cast"));
 });
