@@ -37,7 +37,7 @@ function parseArguments(argv: readonly string[]): Arguments {
     .option("prompt-tokens", { type: "number", default: 512, describe: "tokens of each prompt" })
     .option("new-tokens", { type: "number", default: 32, describe: "tokens of each answer, at least 2" })
     .option("batch", { type: "number", default: 1, describe: "prompts answered together" })
-    .option("runs", { type: "number", default: 3, describe: "runs to time" })
+    .option("runs", { type: "number", default: 5, describe: "runs to time" })
     .option("adapters", { type: "number", default: 0, describe: "users whose adapters answer side by side" })
     .option("base-quant", { choices: KINDS, describe: "quantised base weights" })
     .option("json", { type: "boolean", default: false, describe: "one line of JSON" })

@@ -1,6 +1,6 @@
 """Tokens a second of answering with transformers: the counterpart of bench/generate.ts, on the same weights and kind of prompts.
 
-usage: hf_generate.py --model DIR --dtype bf16 --prompt-tokens 512 --new-tokens 32 --batch 1 [--runs 3]
+usage: hf_generate.py --model DIR --dtype bf16 --prompt-tokens 512 --new-tokens 32 --batch 1 [--runs 5]
 Prints one JSON line: prefill and decode in tokens a second over the whole batch, medians of the runs after the first.
 """
 import argparse, json, resource, statistics, time, torch
@@ -8,7 +8,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 p = argparse.ArgumentParser(); p.add_argument("--model", required=True); p.add_argument("--dtype", default="bf16")
 p.add_argument("--prompt-tokens", type=int, default=512); p.add_argument("--new-tokens", type=int, default=32); p.add_argument("--batch", type=int, default=1)
-p.add_argument("--runs", type=int, default=3); p.add_argument("--threads", type=int, default=2)
+p.add_argument("--runs", type=int, default=5); p.add_argument("--threads", type=int, default=2)
 a = p.parse_args(); torch.set_num_threads(a.threads); torch.manual_seed(0)
 m = Qwen3VLForConditionalGeneration.from_pretrained(a.model, dtype=dict(bf16=torch.bfloat16, fp32=torch.float32)[a.dtype]).eval()
 ids = torch.randint(0, m.config.image_token_id - 10, (a.batch, a.prompt_tokens))

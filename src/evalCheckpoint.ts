@@ -1,5 +1,6 @@
 /** Evaluates a run, a checkpoint, an adapter or a model, user by user: `npx tsx src/evalCheckpoint.ts 0 checkpoints/global_agent_lora`. */
 import { join } from "node:path";
+import { giveAdvice } from "./app/advice.ts";
 import { answerUsers } from "./app/answer.ts";
 import { inFewBits, quantOfRun } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
@@ -29,6 +30,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   await saveSettings(dir, savedEvalSettingsText(config));
   const spec = adapter ? ({ kind: "lora", settings: adapter.settings } as const) : ({ kind: "none" } as const);
   const use = { kind: quantOfRun(saved, config.baseQuant), spec, training: null, answers: true, devices, log, signal };
+  giveAdvice(stored.checkpoint, use);
   const { model, quantised } = await inFewBits(stored, use);
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec }, devices);
   try {

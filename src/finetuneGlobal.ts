@@ -1,5 +1,6 @@
 /** Fine-tunes one model on the training users, then evaluates it on the test users: `npx tsx src/finetuneGlobal.ts 1 --lora`. */
 import { join } from "node:path";
+import { giveAdvice } from "./app/advice.ts";
 import { answerUsers } from "./app/answer.ts";
 import { inFewBits } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
@@ -55,6 +56,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   const training = { optimizer, maxGradNorm: config.maxGradNorm, emaDecay: config.emaDecay, memory };
   const answers = config.eval || toScore.length > 0;
   const use = { kind: config.baseQuant, spec, training: config, answers, devices, log, signal };
+  giveAdvice(stored.checkpoint, use);
   const { model, quantised } = await inFewBits(stored, use);
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec, training }, devices);
   const engine = thread.remote;

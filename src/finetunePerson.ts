@@ -1,5 +1,7 @@
 /** Trains an agent for each fold of each test user on top of the global one, and scores it: `npx tsx src/finetunePerson.ts 1`. */
+
 import { join } from "node:path";
+import { giveAdvice } from "./app/advice.ts";
 import { inFewBits, quantOfRun } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
 import { type EntryContext, runEntry } from "./app/entry.ts";
@@ -35,6 +37,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   if (!config.allowOverlap) refuseSeen(base, [...users.keys()], config);
   if (config.data !== null) await checkPictures([...users.values()].flat(), data);
   const use = { kind: settings.baseQuant, spec, training: config, answers: true, devices, log, signal };
+  giveAdvice(stored.checkpoint, use);
   const { model, quantised } = await inFewBits(stored, use);
   const answersDir = join(config.out, "personal");
   const planning = { model, spec, start: values, answersDir, encoding: data, log, signal };

@@ -1,5 +1,6 @@
 /** Evaluates a model as it is (zero-shot), user by user: `npx tsx src/vanillaEval.ts 0 --u 1 10`. */
 import { join } from "node:path";
+import { giveAdvice } from "./app/advice.ts";
 import { answerUsers } from "./app/answer.ts";
 import { inFewBits } from "./app/baseQuant.ts";
 import { checkPictures } from "./app/checkPictures.ts";
@@ -26,6 +27,7 @@ export async function main(argv: readonly string[], { signal, openLog }: EntryCo
   await saveSettings(dir, evalSettingsText(config));
   const spec = { kind: "none" } as const;
   const use = { kind: config.baseQuant, spec, training: null, answers: true, devices, log, signal };
+  giveAdvice(stored.checkpoint, use);
   const { model, quantised } = await inFewBits(stored, use);
   const thread = startEngines({ modelDir: model.dir, quantised, trainable: spec }, devices);
   try {

@@ -14,7 +14,6 @@ import { UserError } from "../utils/errors.ts";
 import { readJsonObject } from "../utils/json.ts";
 import type { Log } from "../utils/log.ts";
 import { type Progress, startProgress } from "../utils/progress.ts";
-import { elementCount } from "../utils/safetensors.ts";
 import type { Model } from "./model.ts";
 
 export interface QuantUse {
@@ -41,11 +40,7 @@ export interface QuantisedModel {
  * @throws UserError where a device has no kernels for them, or they cannot be kept anywhere; Interrupted
  */
 export async function inFewBits(model: Model, { kind, log, signal, ...use }: QuantUse): Promise<QuantisedModel> {
-  if (kind === null) {
-    const advice = use.spec.kind === "full" ? null : fewBitsAdvice(model.checkpoint, use.devices);
-    if (advice) log.line(advice);
-    return { model, quantised: null };
-  }
+  if (kind === null) return { model, quantised: null };
   const other = use.devices.find((device) => device.kind !== "cpu");
   if (other)
     throw new UserError(
@@ -63,18 +58,6 @@ export async function inFewBits(model: Model, { kind, log, signal, ...use }: Qua
   } finally {
     shown.stop();
   }
-}
-
-/** Numbers above which conversion takes longer than a user who has not read the documents may expect. */
-const MANY = 2 ** 28;
-
-/** What few bits would save where the CPU turns many weights of 16 bits to float32 for every product; else null. */
-export function fewBitsAdvice({ tensors }: Pick<Checkpoint, "tensors">, devices: readonly Device[]): string | null {
-  const stored = [...tensors.values()].filter(({ dtype }) => dtype === "BF16" || dtype === "F16");
-  const [first] = stored;
-  const count = stored.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-  if (!first || count <= MANY || !devices.some((device) => device.kind === "cpu")) return null;
-  return `weights stored as ${first.dtype} are turned to float32 for each product on the CPU; --base-quant int8 trains more than twice as fast and writes answers several times as fast (docs/quantisation.md)`;
 }
 
 /** @param checkpoint as it is stored */

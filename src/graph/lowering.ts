@@ -135,7 +135,7 @@ const lowerings: Lowerings = {
   CrossEntropy: plain("SoftmaxCrossEntropyLoss", { reduction: "sum" }),
   SubtractOneHot: subtractOneHot,
   Gather: (w, { attrs }, inputs, outputs) => w.node("Gather", inputs, outputs, { axis: attrs.axis }),
-  ScatterRows: scatterRows,
+  ScatterRows: scatterRows((_, rows) => rows),
   Reshape: (w, { attrs }, [x = ""], [output = ""]) => void reshaped(w, x, attrs.shape, output),
   Transpose: (w, { attrs }, inputs, outputs) => w.node("Transpose", inputs, outputs, { perm: attrs.perm }),
   Concat: (w, { attrs }, inputs, outputs) => w.node("Concat", inputs, outputs, { axis: attrs.axis }),

@@ -6,8 +6,8 @@
  */
 import { type Dim, symbolsOf } from "./dim.ts";
 import type { Value } from "./graph.ts";
-import { replacing } from "./scatterRows.ts";
-import { fullShape, reshaped, scalarDimension } from "./shapeValues.ts";
+import { scatterRows } from "./scatterRows.ts";
+import { reshaped, scalarDimension } from "./shapeValues.ts";
 import { sine } from "./sine.ts";
 import { int64s, type Lowering, type Lowerings, MICROSOFT, ONNX_DTYPES, type Writer } from "./writer.ts";
 
@@ -155,22 +155,6 @@ const rotary: Lowering<"Rotary"> = (w, { inputs: [input, , table] }, [x = "", po
 };
 
 /** ScatterND takes places as int64 alone. */
-const scatterRows: Lowering<"ScatterRows"> = (
-  w,
-  { inputs: [, rows, updates], attrs },
-  [x = "", at = "", values = ""],
-  outputs,
-) => {
-  const count = rows.shape[0] as Dim;
-  if (attrs.reduction !== "add") {
-    const places = widened(w, reshaped(w, at, [count, 1]));
-    return w.node("ScatterND", [x, places, replacing(w, [x, at, values], attrs)], outputs);
-  }
-  const column = reshaped(w, at, [count, ...updates.shape.slice(1).map(() => 1)]);
-  const places = w.value("Expand", [column, fullShape(w, updates.shape)]);
-  w.node("ScatterElements", [x, places, values], outputs, { axis: 0, reduction: "add" });
-};
-
 /**
  * Three rounds of x (2x + 1), whose halves then change places, as the cipher RC6 mixes: sums and products alone, and no two
  * words meet. Over 58 keys its masks are as independent as murmur3's; an addition in place of murmur3's exclusive or is not.
@@ -216,7 +200,7 @@ export const webgpuLowerings: Partial<Lowerings> = {
   CrossEntropy: crossEntropy,
   Gather: (w, { inputs: [table], attrs: { axis } }, [from = "", at = ""], outputs) =>
     w.node("Gather", [readable(w, from, table), at], outputs, { axis }),
-  ScatterRows: scatterRows,
+  ScatterRows: scatterRows(widened),
   Iota: (w, { attrs: { size } }, _, [output]) => void range(w, size, output),
   DropoutMask: dropoutMask,
 };
