@@ -1,5 +1,4 @@
 /** Trains an agent for each fold of each test user on top of the global one, and scores it: `npx tsx src/finetunePerson.ts 1`. */
-
 import { join } from "node:path";
 import { giveAdvice } from "./app/advice.ts";
 import { inFewBits, quantOfRun } from "./app/baseQuant.ts";

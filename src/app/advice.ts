@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { Device } from "../runtime/device.ts";
-import type { Log } from "../utils/log.ts";
 import { elementCount } from "../utils/safetensors.ts";
 import type { QuantUse } from "./baseQuant.ts";
 
@@ -11,11 +10,11 @@ type Weights = Pick<Checkpoint, "tensors">;
 /** A line for each thing that would help. */
 export function giveAdvice(
   checkpoint: Weights,
-  { kind, spec, training, devices, log }: Omit<QuantUse, "answers" | "signal"> & { readonly log: Log },
+  { kind, spec, training, devices, log }: Omit<QuantUse, "answers" | "signal">,
 ): void {
   const lines = [
     kind === null && spec.kind !== "full" ? fewBitsAdvice(checkpoint, devices) : null,
-    training ? largePagesAdvice(checkpoint, devices, memoryOfThisProcess()) : null,
+    training ? largePagesAdvice(checkpoint, devices, memoryOfThisProcess) : null,
   ];
   for (const line of lines) if (line) log.line(line);
 }
@@ -49,15 +48,19 @@ export interface ProcessMemory {
 /** The first glibc whose memory can ask for large pages. */
 const GLIBC_WITH_LARGE_PAGES = 2.35;
 
-/** What large pages would save where Linux gives them to those alone who ask, and nobody does; else null. */
+/**
+ * What large pages would save where Linux gives them to those alone who ask, and nobody does; else null.
+ * @param memoryOf asked for large weights alone: the answer takes some milliseconds
+ */
 export function largePagesAdvice(
   { tensors }: Weights,
   devices: readonly Device[],
-  { largePages, glibc, tunables }: ProcessMemory,
+  memoryOf: () => ProcessMemory,
 ): string | null {
+  if (countOf(tensors.values()) <= MANY || !usesCpu(devices)) return null;
+  const { largePages, glibc, tunables } = memoryOf();
   const couldAsk = largePages?.includes("[madvise]") && Number(glibc) >= GLIBC_WITH_LARGE_PAGES;
-  const asks = tunables.includes("glibc.malloc.hugetlb");
-  if (!couldAsk || asks || countOf(tensors.values()) <= MANY || !usesCpu(devices)) return null;
+  if (!couldAsk || tunables.includes("glibc.malloc.hugetlb")) return null;
   return "a training step takes up to a tenth less time in large pages of memory: write GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the command (docs/performance.md)";
 }
 

@@ -154,7 +154,6 @@ const rotary: Lowering<"Rotary"> = (w, { inputs: [input, , table] }, [x = "", po
   reshaped(w, w.value("Concat", turned, { axis: 3 }), [batch, length, width], outputs[0]);
 };
 
-/** ScatterND takes places as int64 alone. */
 /**
  * Three rounds of x (2x + 1), whose halves then change places, as the cipher RC6 mixes: sums and products alone, and no two
  * words meet. Over 58 keys its masks are as independent as murmur3's; an addition in place of murmur3's exclusive or is not.
@@ -200,7 +199,7 @@ export const webgpuLowerings: Partial<Lowerings> = {
   CrossEntropy: crossEntropy,
   Gather: (w, { inputs: [table], attrs: { axis } }, [from = "", at = ""], outputs) =>
     w.node("Gather", [readable(w, from, table), at], outputs, { axis }),
-  ScatterRows: scatterRows(widened),
+  ScatterRows: scatterRows(widened), // ScatterND takes places as int64 alone
   Iota: (w, { attrs: { size } }, _, [output]) => void range(w, size, output),
   DropoutMask: dropoutMask,
 };
